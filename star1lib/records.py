@@ -1,0 +1,93 @@
+"""The nouns that travel between stages, and the ids that name them.
+
+An id is a hash of the normalised question, so the same question has the same id in every source,
+run and machine. Every stage reads one of these records and writes another.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import unicodedata
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+NonEmpty = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
+Score = Annotated[int, Field(ge=0, le=10)]
+
+
+def normalise(text: str) -> str:
+    """NFKC, lower case, single spaces: the form that ids are computed on."""
+    return " ".join(unicodedata.normalize("NFKC", text).lower().split())
+
+
+def question_id(text: str) -> str:
+    """16 hex digits naming a question by its normalised content."""
+    return hashlib.sha256(normalise(text).encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+class Record(BaseModel):
+    """Base of all records: unknown fields are refused, instances are immutable."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Question(Record):
+    """One instruction as collected (paper 2.1)."""
+
+    id: str
+    text: NonEmpty
+    source: NonEmpty
+    meta: dict[str, Any] = Field(default_factory=dict)
+
+    @classmethod
+    def make(cls, text: str, source: str, **meta: Any) -> Question:
+        """Build a question and derive its id from its text."""
+        return cls(id=question_id(text), text=text, source=source, meta=meta)
+
+
+class Removal(Record):
+    """Why a question left the pool: the step, what it collided with, and how strongly (paper 2.1)."""
+
+    id: str
+    text: str
+    source: str
+    step: NonEmpty
+    partner_id: str | None = None
+    partner_text: str | None = None
+    score: float | None = None
+
+
+class Tagged(Record):
+    """A question with its safety categories (paper 2.2); `["Other"]` when none fits."""
+
+    id: str
+    question: NonEmpty
+    source: NonEmpty
+    category: list[NonEmpty] = Field(min_length=1)
+
+
+class Scores(Record):
+    """The scorer's three criteria, 0 to 10 each (paper 2.3)."""
+
+    compliance: Score
+    relevancy: Score
+    accuracy: Score
+
+    def all_ten(self) -> bool:
+        """True when every criterion is 10: the paper's bar for high-quality data."""
+        return (self.compliance, self.relevancy, self.accuracy) == (10, 10, 10)
+
+
+class Example(Record):
+    """A question with categories, thinking trace, answer and, once scored, its scores."""
+
+    id: str
+    question: NonEmpty
+    source: NonEmpty
+    category: list[NonEmpty] = Field(min_length=1)
+    thinking: str
+    answer: NonEmpty
+    teacher: NonEmpty
+    score: Scores | None = None
+    meta: dict[str, Any] = Field(default_factory=dict)
