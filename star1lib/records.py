@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import unicodedata
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
@@ -91,3 +91,28 @@ class Example(Record):
     teacher: NonEmpty
     score: Scores | None = None
     meta: dict[str, Any] = Field(default_factory=dict)
+
+
+Metric = Literal["safe", "refused", "answered", "correct"]
+Outcome = Literal["complete", "cut_off", "open_thinking", "no_answer", "empty"]
+
+
+class ItemResult(Record):
+    """One judged response (paper 3.2): labels, lengths and a refusal snippet, never the completion.
+
+    `value` is None when the response is neither right nor wrong, safe nor unsafe: its thinking was
+    never closed. Tokens are counted by the model's own tokenizer.
+    """
+
+    benchmark: NonEmpty
+    variant: NonEmpty
+    item_id: NonEmpty
+    metric: Metric
+    value: bool | None
+    label: str
+    outcome: Outcome
+    judge: str
+    prompt_tokens: int = Field(ge=0)
+    output_tokens: int = Field(ge=0)
+    response_chars: int = Field(ge=0)
+    snippet: str = ""
