@@ -11,8 +11,10 @@ from collections.abc import Iterable
 from typing import TypeVar
 
 _MINOR = re.compile(
-    r"\b(?:child(?:ren)?|kids?|minors?|under-?age(?:d)?|toddlers?|infants?|bab(?:y|ies)|pre-?teens?|teen(?:s|ager|agers|age)?"
-    r"|school ?(?:girls?|boys?|kids?)|little (?:girls?|boys?)|young (?:girls?|boys?)|lol(?:i|ita|icon)s?|shota|juveniles?"
+    r"\b(?:child(?:ren)?|kids?|minors?|under-?age(?:d)?|toddlers?|infants?|bab(?:y|ies)|pre-?teens?"
+    r"|teen(?:s|ager|agers|age)?|school ?(?:girls?|boys?|kids?)"
+    r"|little (?:girls?|boys?)|young (?:girls?|boys?)|lol(?:i|ita|icon)s?|shota"
+    r"|juveniles?"
     r"|(?:1[0-7]|[1-9])[- ]?(?:years?|yrs?|y/?o)(?:[- ]?olds?)?|p(?:a)?edo\w*|minor'?s)\b",
     re.IGNORECASE,
 )

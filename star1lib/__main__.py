@@ -1,0 +1,132 @@
+"""`python -m star1lib COMMAND`: what the Makefile calls.
+
+Every command ends in one sentence when something is wrong with the input, and with exit code 2.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+from .errors import UserError
+
+log = logging.getLogger("star1lib")
+
+
+def _check(args: argparse.Namespace) -> None:
+    from . import profile
+
+    profile.check(profile.load(args.profile))
+    log.info("profile '%s': every setting is known to its notebook", args.profile)
+
+
+def _graph(args: argparse.Namespace) -> None:
+    from . import graph, profile
+
+    loaded = profile.load(args.profile)
+    profile.check(loaded)
+    graph.write(loaded, mirror=_mirror())
+
+
+def _run(args: argparse.Namespace) -> None:
+    from . import profile, run
+
+    run.run_stage(profile.load(args.profile), args.stage)
+
+
+def _figures(args: argparse.Namespace) -> None:
+    from . import figures
+
+    for path in figures.draw_all(args.profile):
+        log.info("%s", path)
+
+
+def _report(args: argparse.Namespace) -> None:
+    from . import profile, report
+
+    page = report.build(profile.load(args.profile), mirror=_mirror())
+    log.info("report:  %s", page)
+    log.info("figures: %s", page.parent.parent / "figures")
+
+
+def _publish(args: argparse.Namespace) -> None:
+    from . import publish
+
+    for path in publish.publish(args.profile):
+        log.info("%s", path)
+
+
+def _estimate(args: argparse.Namespace) -> None:
+    from . import estimate, profile
+
+    log.info("%s", estimate.table(profile.load(args.profile), mirror=_mirror()))
+
+
+def _clean(args: argparse.Namespace) -> None:
+    from . import clean
+
+    clean.clean(args.profile, assume_yes=args.yes)
+
+
+def _subsets(args: argparse.Namespace) -> None:
+    from pathlib import Path
+
+    from . import subsets
+
+    for path in subsets.export_subsets(Path(args.out)):
+        log.info("%s", path)
+
+
+def _mirror() -> str | None:
+    return os.environ.get("STAR1_DATA") or None
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line; building it loads nothing heavy."""
+    top = argparse.ArgumentParser(prog="star1lib", description=__doc__.split("\n")[0] if __doc__ else None)
+    commands = top.add_subparsers(dest="command", required=True)
+
+    def add(name: str, function: Callable[[argparse.Namespace], None], about: str) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, help=about, description=about)
+        command.set_defaults(function=function)
+        command.add_argument("--profile", default="mini", help="a file of params/, without .yaml (default: mini)")
+        return command
+
+    add("check", _check, "check a profile against the notebooks")
+    add("graph", _graph, "write the make graph of a profile")
+    add("run", _run, "run one notebook").add_argument("stage", help="for instance 05_sft")
+    add("figures", _figures, "draw every figure again from the tables that are there")
+    add("report", _report, "write the linked HTML report")
+    add("publish", _publish, "copy the small tables and figures of a run to figures/ and show them in the README")
+    add("estimate", _estimate, "print what making the data would cost, before any call")
+    add("clean", _clean, "remove a profile's build; asks before trained models or paid-for responses go").add_argument(
+        "--yes", action="store_true", help="do not ask"
+    )
+    add("export-subsets", _subsets, "write the WildChat and WildJailbreak subsets from your own access").add_argument(
+        "--out", default="build/subsets", help="folder to write to"
+    )
+    return top
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; return 0, or 2 after one clear sentence on standard error."""
+    args = parser().parse_args(argv)
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    for noisy in ("httpx", "papermill", "traitlets", "fontTools", "matplotlib"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    try:
+        args.function(args)
+    except UserError as err:
+        log.error("%s", err)
+        return 2
+    except KeyboardInterrupt:
+        log.error("interrupted; the same command goes on from the last finished stage.")
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,60 @@
+"""Measuring arms on benchmarks: one call per notebook, one cache for the whole study.
+
+Each arm is generated for once per benchmark and settings; a second stage that asks for the same
+arm and benchmark reads what the first one wrote.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from .arms import Arm
+from .evaluate import Subject, evaluate
+from .io import write_jsonl, write_manifest
+from .protocols import protocol
+from .records import Example, ItemResult, Question
+
+ITEMS = "items.jsonl"
+
+
+def measure(
+    arms: Sequence[Arm],
+    benchmarks: Sequence[str],
+    *,
+    cache: Path,
+    limits: Mapping[str, int],
+    generation: Mapping[str, Any],
+    judges: Mapping[str, str],
+    seed: int,
+    mirror: str | None = None,
+    twins: Sequence[Example] = (),
+) -> list[ItemResult]:
+    """Generate and judge every arm on every benchmark; items in the order of arms, then benchmarks.
+
+    `limits` caps a benchmark's questions (a seeded sample); `generation` names a protocol and its
+    settings; `twins` are the held-out benign twins, the items of the benchmark `Twins`.
+    """
+    extra = {"Twins": [Question.make(twin.question, twin.source, twin_of=twin.meta.get("twin_of")) for twin in twins]}
+    items: list[ItemResult] = []
+    for arm in arms:
+        items += evaluate(
+            Subject(variant=arm.name, model=arm.checkpoint, thinking=arm.thinking),
+            list(benchmarks),
+            folder=cache,
+            protocol=protocol(**generation),
+            limits=dict(limits),
+            seed=seed,
+            mirror=Path(mirror) if mirror else None,
+            judges=dict(judges),
+            extra=extra,
+        )
+    return items
+
+
+def write(folder: Path, items: Sequence[ItemResult]) -> None:
+    """Write the judged items of a stage, manifest last; no completion is among them."""
+    path = folder / ITEMS
+    write_jsonl(path, items)
+    write_manifest(folder, [path], items=len(items))

@@ -1,0 +1,99 @@
+"""From scored examples to training rows: with or without the thinking trace, with or without twins.
+
+A row is a prompt and a completion; the loss is on the completion alone (paper 3.1). `thinking=True`
+puts the trace between <think> tags before the answer; `thinking=False` keeps the answer only, the
+paper's "w/o think" arm (4.2).
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from .errors import UserError
+from .minors import sexualizes_minor
+from .records import Example, NonEmpty, Record
+
+THINK_OPEN = "<think>\n"
+THINK_CLOSE = "\n</think>\n\n"
+
+
+class TrainRow(Record):
+    """One training row; `kind` is `safety` or `benign`, so that a mixture can be counted."""
+
+    id: str
+    prompt: NonEmpty
+    completion: NonEmpty
+    source: NonEmpty
+    kind: NonEmpty = "safety"
+
+
+def rows(examples: Iterable[Example], *, thinking: bool, kind: str = "safety") -> list[TrainRow]:
+    """Training rows of `examples` in their order; prompts that sexualize minors are left out.
+
+    Raises :class:`UserError` when thinking is asked for and an example has no trace.
+    """
+    out: list[TrainRow] = []
+    for example in examples:
+        if sexualizes_minor(example.question):
+            continue
+        if thinking and not example.thinking.strip():
+            raise UserError(f"example {example.id}: no thinking trace; set `thinking: false` or leave the row out.")
+        trace = f"{THINK_OPEN}{example.thinking.strip()}{THINK_CLOSE}" if thinking else ""
+        completion = trace + example.answer.strip()
+        out.append(
+            TrainRow(id=example.id, prompt=example.question, completion=completion, source=example.source, kind=kind)
+        )
+    return out
+
+
+def subset(examples: Sequence[Example], limit: int | None, seed: int, *, max_chars: int | None = None) -> list[Example]:
+    """At most `limit` examples, a seeded sample in the original order, none longer than `max_chars` characters.
+
+    The length is that of question, trace and answer together; None means no bound.
+    """
+    short = [
+        example
+        for example in examples
+        if max_chars is None or len(example.question) + len(example.thinking) + len(example.answer) <= max_chars
+    ]
+    if limit is None or limit >= len(short):
+        return short
+    chosen = sorted(random.Random(seed).sample(range(len(short)), limit))
+    return [short[index] for index in chosen]
+
+
+def split_twins(twins: Sequence[Example], train: int, seed: int) -> tuple[list[Example], list[Example]]:
+    """Benign twins to train on (`train` of them) and the others, held out to measure over-refusal (paper 4.3)."""
+    if train >= len(twins):
+        raise UserError(f"benign twins: {train} to train on leaves none of {len(twins)} held out; ask for fewer.")
+    chosen = set(random.Random(seed).sample(range(len(twins)), train))
+    return (
+        [twin for index, twin in enumerate(twins) if index in chosen],
+        [twin for index, twin in enumerate(twins) if index not in chosen],
+    )
+
+
+def tokenize(row: TrainRow, tokenizer: Any, max_length: int) -> dict[str, list[int]]:
+    """Token ids of one row and the mask of the tokens that carry loss, cut to `max_length`.
+
+    The prompt is rendered exactly as at inference. Templates of R1-distilled models open the thinking
+    in the prompt already; the opening tag is then not repeated.
+    """
+    messages = [{"role": "user", "content": row.prompt}]
+    prompt = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    completion = row.completion
+    if completion.startswith(THINK_OPEN):
+        # Tokenized apart, so that evaluation can open the thinking with the very same tokens.
+        opened = prompt.endswith(THINK_OPEN)
+        head = [] if opened else tokenizer(THINK_OPEN, add_special_tokens=False)["input_ids"]
+        completion = completion.removeprefix(THINK_OPEN)
+    else:
+        head = []
+    prompt_ids = tokenizer(prompt, add_special_tokens=False)["input_ids"]
+    body = tokenizer(completion, add_special_tokens=False)["input_ids"]
+    completion_ids = [*head, *body, tokenizer.eos_token_id]
+    ids = [*prompt_ids, *completion_ids][:max_length]
+    mask = ([0] * len(prompt_ids) + [1] * len(completion_ids))[:max_length]
+    return {"input_ids": ids, "completion_mask": mask}
