@@ -54,8 +54,8 @@ def base_arm(model: str) -> Arm:
 def train_arms(
     recipes: Mapping[str, Mapping[str, Any]],
     *,
-    selection: Path,
-    models: Path,
+    selection: str | Path,
+    models: str | Path,
     base_model: str,
     settings: Mapping[str, Any],
     seed: int,
@@ -73,9 +73,9 @@ def train_arms(
     curves: list[dict[str, Any]] = []
     for name, raw in recipes.items():
         recipe = parse_record(raw, Recipe, f"arms.{name}")
-        training = training_rows(recipe, selection, seed, max_chars, twins_for_training)
+        training = training_rows(recipe, Path(selection), seed, max_chars, twins_for_training)
         chosen = config if recipe.epochs is None else config.model_copy(update={"epochs": recipe.epochs})
-        checkpoint = train(name, training, base_model, models, chosen, save_steps=save_steps)
+        checkpoint = train(name, training, base_model, Path(models), chosen, save_steps=save_steps)
         arms.append(
             Arm(
                 name=name,
@@ -109,22 +109,32 @@ def training_rows(
     return training
 
 
-def held_out_twins(selection: Path, twins_for_training: int, seed: int) -> list[Example]:
+def held_out_twins(selection: str | Path, twins_for_training: int, seed: int) -> list[Example]:
     """The benign twins that no arm trains on (paper 4.3)."""
-    return split_twins(read_records(selection / "twins.jsonl", Example), twins_for_training, seed)[1]
+    return split_twins(read_records(Path(selection) / "twins.jsonl", Example), twins_for_training, seed)[1]
 
 
-def write(folder: Path, arms: Sequence[Arm], curves: Sequence[Mapping[str, Any]]) -> None:
+def write(folder: str | Path, arms: Sequence[Arm], curves: Sequence[Mapping[str, Any]]) -> None:
     """Write the arms and their loss curves, manifest last."""
-    table, losses = folder / TABLE, folder / "losses.jsonl"
-    write_jsonl(table, arms)
+    folder = Path(folder)
+    listing, losses = folder / TABLE, folder / "losses.jsonl"
+    write_jsonl(listing, arms)
     write_jsonl(losses, curves)
-    write_manifest(folder, [table, losses])
+    write_manifest(folder, [listing, losses])
 
 
-def read(*folders: Path) -> list[Arm]:
+def table(arms: Sequence[Arm]) -> list[dict[str, Any]]:
+    """The arms as table rows; the checkpoint by its folder's name, which carries the content key."""
+    return [{**arm.model_dump(), "checkpoint": Path(arm.checkpoint).name} for arm in arms]
+
+
+def read(*folders: str | Path) -> list[Arm]:
     """The arms that the given stages trained, in order."""
-    return [parse_record(row, Arm, str(folder / TABLE)) for folder in folders for row in read_jsonl(folder / TABLE)]
+    return [
+        parse_record(row, Arm, str(Path(folder) / TABLE))
+        for folder in folders
+        for row in read_jsonl(Path(folder) / TABLE)
+    ]
 
 
 def _config(settings: Mapping[str, Any], seed: int) -> TrainConfig:

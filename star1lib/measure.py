@@ -12,7 +12,7 @@ from typing import Any
 
 from .arms import Arm
 from .evaluate import Subject, evaluate
-from .io import write_jsonl, write_manifest
+from .io import read_records, write_jsonl, write_manifest
 from .protocols import protocol
 from .records import Example, ItemResult, Question
 
@@ -23,7 +23,7 @@ def measure(
     arms: Sequence[Arm],
     benchmarks: Sequence[str],
     *,
-    cache: Path,
+    cache: str | Path,
     limits: Mapping[str, int],
     generation: Mapping[str, Any],
     judges: Mapping[str, str],
@@ -42,7 +42,7 @@ def measure(
         items += evaluate(
             Subject(variant=arm.name, model=arm.checkpoint, thinking=arm.thinking),
             list(benchmarks),
-            folder=cache,
+            folder=Path(cache),
             protocol=protocol(**generation),
             limits=dict(limits),
             seed=seed,
@@ -53,8 +53,14 @@ def measure(
     return items
 
 
-def write(folder: Path, items: Sequence[ItemResult]) -> None:
+def write(folder: str | Path, items: Sequence[ItemResult]) -> None:
     """Write the judged items of a stage, manifest last; no completion is among them."""
-    path = folder / ITEMS
+    path = Path(folder) / ITEMS
     write_jsonl(path, items)
-    write_manifest(folder, [path], items=len(items))
+    write_manifest(path.parent, [path], items=len(items))
+
+
+def read(*folders: str | Path) -> list[ItemResult]:
+    """The judged items that the given stages wrote, each once, in order."""
+    items = [item for folder in folders for item in read_records(Path(folder) / ITEMS, ItemResult)]
+    return list({(i.variant, i.benchmark, i.item_id, i.metric, i.judge): i for i in items}.values())
