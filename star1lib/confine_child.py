@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import fcntl
 import importlib.util
 import json
 import os
@@ -169,16 +170,16 @@ def give_up(config: dict[str, Any]) -> None:
 
 def rearrange(fds: dict[int, int]) -> None:
     """Move descriptors to the numbers wanted, point 0 to 2 at nothing, close all others."""
-    high = {wanted: os.dup2(fd, 100 + wanted) for wanted, fd in fds.items()}
+    high = {wanted: fcntl.fcntl(fd, fcntl.F_DUPFD, 20) for wanted, fd in fds.items()}
     nothing = os.open("/dev/null", os.O_RDWR)
     for standard in (0, 1, 2):
         os.dup2(nothing, standard)
     for wanted, fd in high.items():
         os.dup2(fd, wanted)
-    for fd in range(3, 256):
-        if fd not in fds:
-            with contextlib.suppress(OSError):
-                os.close(fd)
+    for fd in set(range(3, 7)) - set(fds):
+        with contextlib.suppress(OSError):
+            os.close(fd)
+    os.closerange(7, max(256, *high.values(), *fds.values()) + 1)
 
 
 def tell(fd: int, **facts: Any) -> None:

@@ -416,6 +416,29 @@ def test_exceptions_and_state_cross():
 
 
 @needs_confinement
+def test_works_beside_many_open_files():
+    with contextlib.ExitStack() as stack:
+        for _ in range(99):
+            stack.enter_context(Path("/dev/null").open())
+        program = dedent("""
+            import os
+            def f(x):
+                held = []
+                for fd in range(999):
+                    try:
+                        os.fstat(fd)
+                        held.append(fd)
+                    except OSError:
+                        pass
+                return held
+        """)
+        verdict = run(
+            program, "def check(candidate):\n    got = candidate(0)\n    assert got == [0, 1, 2, 3, 4], got", "f"
+        )
+        assert verdict.passed, verdict
+
+
+@needs_confinement
 def test_no_descriptor_is_left_open():
     run(GOOD, CHECK, "f")
     before = len(list(Path("/proc/self/fd").iterdir()))
