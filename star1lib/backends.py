@@ -7,16 +7,15 @@ for all of them.
 
 from __future__ import annotations
 
-import hashlib
-import inspect
+import functools
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from .chat import split_thinking
 from .errors import UserError, shorten
+from .io import sha256_bytes, sha256_file
 from .roles import Role
 
 log = logging.getLogger(__name__)
@@ -97,6 +96,8 @@ class LocalBackend(Protocol):
 
 def split_reasoning(content: str, reasoning: str = "") -> tuple[str, str]:
     """(thinking, answer) from `<think>` tags in `content` or from the server's separate `reasoning` field."""
+    from .chat import split_thinking
+
     if reasoning.strip():
         return reasoning.strip(), content.strip()
     # Some chat templates open the tag in the prompt, so only its end is in the answer.
@@ -111,9 +112,18 @@ def identity(role: Role) -> str:
 
         return weights_fingerprint(role.model)
     if role.backend == "standin":
-        source = inspect.getsourcefile(inspect.unwrap(_standin(role.model)))
-        return hashlib.sha256(Path(source).read_bytes()).hexdigest()[:16] if source else ""
+        _standin(role.model)
+        return _package_fingerprint()
     return ""
+
+
+@functools.cache
+def _package_fingerprint() -> str:
+    """Names the code and data that stand-ins are made of; their answers are free, so any change asks them again."""
+    folder = Path(__file__).parent
+    files = sorted(file for suffix in ("py", "json", "jsonl") for file in folder.rglob(f"*.{suffix}"))
+    parts = [f"{file.relative_to(folder)} {sha256_file(file)}" for file in files]
+    return sha256_bytes("\n".join(parts).encode())[:16]
 
 
 def make_local(role: Role) -> LocalBackend:

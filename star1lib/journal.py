@@ -55,9 +55,11 @@ class Journal:
             raise UserError(f"{path}: the journal cannot be opened ({err.strerror}); choose another folder.") from err
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as err:
+        except BlockingIOError as err:
             os.close(self._fd)
             raise UserError(f"{path}: another run is writing this journal; wait for it or stop it first.") from err
+        except OSError:
+            log.warning("%s: this file system has no locks; let one run at a time write here", path.name)
         self._end = self._load()
 
     def __enter__(self) -> Journal:

@@ -35,13 +35,20 @@ _POLICY_PHRASES = _policy_phrases()
 
 
 def screened_text(request: Request) -> str:
-    """What the check for minors reads: `screen`, else the user messages without the policies' own sentences."""
+    """What the check for minors reads first: `screen`, else everything that the user messages say."""
     if request.screen is not None:
         return request.screen
-    text = "\n".join(message["content"] for message in request.messages if message["role"] == "user")
+    return "\n".join(message["content"] for message in request.messages if message["role"] == "user")
+
+
+def is_withheld(request: Request) -> bool:
+    """True when the request must not be sent; the policies' own sentences in a prompt do not count."""
+    text = screened_text(request)
+    if not sexualizes_minor(text):
+        return False
     for phrase in _POLICY_PHRASES:
         text = text.replace(phrase, " ")
-    return text
+    return sexualizes_minor(text)
 
 
 def plan(role: Role, requests: Sequence[Request], book: Journal) -> Plan:
@@ -60,7 +67,7 @@ def plan(role: Role, requests: Sequence[Request], book: Journal) -> Plan:
         schema = request.schema if role.structured else None
         key = request_key(prefix, request.messages, schema, request.sample)
         result.keys.append(key)
-        if sexualizes_minor(screened_text(request)):
+        if is_withheld(request):
             result.withheld.add(index)
         elif key not in book:
             result.missing.setdefault(key, request)

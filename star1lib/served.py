@@ -9,13 +9,16 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import logging
 import re
 from typing import Any
 
 from .backends import Answer, CallFailed, Request, split_reasoning
 from .errors import UserError, shorten
 from .limits import RETRYABLE, retry_after
-from .roles import Role, api_key
+from .roles import Role, api_key, is_loopback
+
+log = logging.getLogger(__name__)
 
 _WORKERS_PER_CLIENT = 16
 _SECRET = re.compile(r"\b(?:sk|nvapi|key|Bearer)[-_ ][A-Za-z0-9_\-*.]{6,}")
@@ -87,7 +90,7 @@ def _text(value: Any) -> str:
 def _usage(value: Any) -> tuple[int | None, int | None]:
     def count(name: str) -> int | None:
         number = value.get(name) if isinstance(value, dict) else None
-        return number if isinstance(number, int) and not isinstance(number, bool) and number >= 0 else None
+        return number if isinstance(number, int) and not isinstance(number, bool) and 0 <= number < 10**9 else None
 
     return count("prompt_tokens"), count("completion_tokens")
 
@@ -105,17 +108,23 @@ def make_client(role: Role, http_client: Any = None) -> Any:
     return openai.AsyncOpenAI(base_url=role.address, api_key=key, **common)
 
 
-def _http_client(context: Any, connections: int, timeout: float) -> Any:
+def _http_client(context: Any, role: Role) -> Any:
     import httpx2
     import openai
 
-    limits = httpx2.Limits(max_connections=connections, max_keepalive_connections=connections)
+    options = {
+        "verify": context,
+        "limits": httpx2.Limits(max_connections=role.concurrency, max_keepalive_connections=role.concurrency),
+        "timeout": role.timeout_s,
+        # A proxy of the environment cannot reach this machine's own loopback.
+        "trust_env": not is_loopback(role.address),
+    }
     try:
         import aiohttp  # noqa: F401 - half the CPU time per call of the other transport
 
-        return openai.DefaultAioHttpClient(verify=context, limits=limits, timeout=timeout)
+        return openai.DefaultAioHttpClient(**options)
     except ImportError:
-        return openai.DefaultAsyncHttpxClient(verify=context, limits=limits, timeout=timeout)
+        return openai.DefaultAsyncHttpxClient(**options)
 
 
 class ServedBackend:
@@ -126,11 +135,11 @@ class ServedBackend:
 
         self._role = role
         self._secret = api_key(role)
+        if role.key_variable and str(role.address).startswith("http:") and not is_loopback(role.address):
+            log.warning("role %s: its key travels unencrypted to %s; use https", role.name, role.address)
         context = httpx2.create_ssl_context()
         count = -(-role.concurrency // _WORKERS_PER_CLIENT)
-        self._clients = [
-            make_client(role, _http_client(context, role.concurrency, role.timeout_s)) for _ in range(count)
-        ]
+        self._clients = [make_client(role, _http_client(context, role)) for _ in range(count)]
         self._turn = itertools.cycle(self._clients)
         self._response = httpx2.Response
 
@@ -156,8 +165,10 @@ class ServedBackend:
     def _failure(self, err: Exception) -> CallFailed:
         import openai
 
+        if isinstance(err, openai.APIConnectionError | OSError):
+            return CallFailed(f"the connection failed ({type(err.__cause__ or err).__name__})", retryable=True)
         if not isinstance(err, openai.APIStatusError):
-            return CallFailed(f"the connection failed ({type(err).__name__})", retryable=True)
+            return CallFailed(f"the request cannot be sent ({type(err).__name__})")
         status, code = err.status_code, str(getattr(err, "code", None) or "")
         detail = err.body.get("message") if isinstance(err.body, dict) else None
         message = f"HTTP {status}" + (f" {code}" if code else "") + (f": {self.clean(str(detail))}" if detail else "")

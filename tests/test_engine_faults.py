@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import itertools
+import json
 import time
 from pathlib import Path
 from typing import Any
 
+import faultserver
 import pytest
-from faultserver import FaultServer, answer_to
+from faultserver import FaultServer, answer_to, completion
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from test_engine import requests_of, served
 
 from star1lib import engine
-from star1lib.backends import Reply
+from star1lib.backends import CallFailed, Reply, Request
 from star1lib.journal import Journal
+from star1lib.plan import record_of
+from star1lib.roles import Price, Role
+from star1lib.served import read_completion
 
 TRANSIENT = ["429", "429:0.05", "500", "502", "503:0.05", "408", "409", "cut", "hang_up", "truncated", "html", "list"]
 TRANSIENT += ["binary", "empty_choices", "empty", "null", "odd_choice"]
@@ -119,8 +126,6 @@ def test_a_dead_server_stops_the_run(tmp_path: Path) -> None:
 
 
 def test_filtered_prompt_is_an_outcome_and_no_failure(tmp_path: Path) -> None:
-    import faultserver
-
     class Azure(FaultServer):
         def _whole(self, name: str, argument: str, good: bytes) -> bytes:
             body = faultserver._error(400, "the prompt was filtered", "content_filter")
@@ -133,8 +138,6 @@ def test_filtered_prompt_is_an_outcome_and_no_failure(tmp_path: Path) -> None:
 
 
 def test_paid_but_empty_answers_are_charged(tmp_path: Path) -> None:
-    from star1lib.roles import Price
-
     with FaultServer(plan={"p": ["empty"] * 9}) as server:
         reply = one(server, tmp_path, price=Price(input=1e6, output=0))
         assert reply.outcome == "error" and len(server.calls) == 3
@@ -155,3 +158,53 @@ def test_everything_at_once(tmp_path: Path) -> None:
         for _ in range(2):
             last = engine.run(role, requests, tmp_path / "j.jsonl", progress=False)
         assert [reply.text for reply in last] == [answer_to(prompt) for prompt in plan]
+
+
+def test_a_prompt_that_cannot_be_encoded_fails_alone(tmp_path: Path) -> None:
+    with FaultServer() as server:
+        replies = engine.run(served(server), requests_of("bad \ud800", "good"), tmp_path / "j.jsonl", progress=False)
+    assert [reply.outcome for reply in replies] == ["error", "ok"]
+
+
+JSON = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=6)),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3),
+        st.dictionaries(
+            st.sampled_from(["choices", "message", "content", "usage", "prompt_tokens"]), inner, max_size=3
+        ),
+    ),
+    max_leaves=5,
+)
+
+
+@st.composite
+def bodies(draw: st.DrawFn) -> bytes:
+    """Bodies of replies: noise, odd JSON, and good completions with one field replaced or a tail missing."""
+    kind = draw(st.integers(0, 3))
+    if kind == 0:
+        return draw(st.binary(max_size=40))
+    if kind == 1:
+        return json.dumps(draw(JSON)).encode()
+    body: dict[str, Any] = completion({"content": "<think>a</think>b"})
+    if kind == 2:
+        choice = body["choices"][0]
+        holder = draw(st.sampled_from([body, choice, choice["message"], body["usage"]]))
+        holder[draw(st.sampled_from(sorted(holder)))] = draw(JSON)
+    text = json.dumps(body).encode()
+    return text[: draw(st.integers(0, len(text)))] if kind == 3 else text
+
+
+@settings(max_examples=1500, deadline=None, suppress_health_check=list(HealthCheck), database=None, derandomize=True)
+@given(bodies())
+def test_property_any_body_is_an_answer_or_a_named_failure(body: bytes) -> None:
+    role = Role(name="teacher", backend="openai", model="m", price=Price(input=1, output=1))
+    try:
+        answer = read_completion(body)
+    except CallFailed as err:
+        assert err.message
+        return
+    record = record_of(role, "key", Request("id", []), answer)
+    assert record["outcome"] in ("ok", "cut_off", "filtered")
+    assert record["outcome"] != "ok" or record["text"].strip()
+    assert json.loads(json.dumps(record)) == record and record["cost_usd"] >= 0
