@@ -8,8 +8,9 @@ checkpoint; a folder without a manifest is unfinished.
 from __future__ import annotations
 
 import logging
+import random
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -127,7 +128,6 @@ def _fit(
         bf16=False,
         activation_checkpointing=config.gradient_checkpointing,
         completion_only_loss=True,
-        train_sampling_strategy="group_by_length",
         logging_steps=1,
         save_strategy="steps",
         save_steps=save_steps,
@@ -163,6 +163,20 @@ def _fit(
     ]
 
 
+def length_grouped(lengths: Sequence[int], batch: int, seed: str) -> list[int]:
+    """Indices in an order that puts like lengths into one batch, random otherwise."""
+    rng = random.Random(seed)
+    order = list(range(len(lengths)))
+    rng.shuffle(order)
+    groups = [order[start : start + 8 * batch] for start in range(0, len(order), 8 * batch)]
+    ordered = [index for group in groups for index in sorted(group, key=lambda i: -lengths[i])]
+    batches = [ordered[start : start + batch] for start in range(0, len(ordered), batch)]
+    # The last batch may be short and must stay last, or every later batch would mix two groups.
+    tail = [batches.pop()] if batches and len(batches[-1]) < batch else []
+    rng.shuffle(batches)
+    return [index for group in [*batches, *tail] for index in group]
+
+
 def _trainer_class() -> type:
     """TRL's SFTTrainer with the loss computed on the tokens that carry it, and on no others.
 
@@ -172,7 +186,31 @@ def _trainer_class() -> type:
     import torch
     from trl import SFTTrainer
 
+    class ByLength(torch.utils.data.Sampler):
+        """Rows of like length in one batch, batches in random order, the same in every run for a seed and epoch.
+
+        A resumed run asks for the epoch it was in; the library's own length grouping would draw a new order then.
+        """
+
+        def __init__(self, lengths: Sequence[int], batch: int, seed: int) -> None:
+            self.lengths, self.batch, self.seed, self.epoch = lengths, batch, seed, 0
+
+        def set_epoch(self, epoch: int) -> None:
+            self.epoch = epoch
+
+        def __len__(self) -> int:
+            return len(self.lengths)
+
+        def __iter__(self) -> Iterator[int]:
+            return iter(length_grouped(self.lengths, self.batch, f"{self.seed}-{self.epoch}"))
+
     class AnswerLossTrainer(SFTTrainer):
+        def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+            dataset = train_dataset if train_dataset is not None else self.train_dataset
+            lengths = [len(ids) for ids in dataset["input_ids"]]
+            batch = self.args.per_device_train_batch_size * self.args.gradient_accumulation_steps
+            return ByLength(lengths, batch, self.args.data_seed)
+
         def compute_loss(
             self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
         ) -> Any:

@@ -1,0 +1,97 @@
+"""The repository as a newcomer finds it: what is at the top, clean notebooks, instant import, honest README."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from star1lib import profile, publish, study, tables
+
+NOTEBOOKS = sorted((Path(__file__).resolve().parents[1] / "notebooks").glob("*.ipynb"))
+
+
+def test_top_level(repository: Path) -> None:
+    for name in ("pyproject.toml", "Makefile", "notebooks", "star1lib", "params", "figures", "tests", "README.md"):
+        assert (repository / name).exists(), name
+
+
+def test_every_stage_has_its_notebook_and_every_notebook_its_stage(repository: Path) -> None:
+    numbered = [path.stem for path in NOTEBOOKS if path.stem[0].isdigit()]
+    assert numbered == [stage.name for stage in study.STAGES]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebooks_hold_no_outputs_and_stay_thin(path: Path) -> None:
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    code = [cell for cell in cells if cell["cell_type"] == "code"]
+    assert cells[0]["cell_type"] == "markdown"
+    assert not any(cell["outputs"] or cell["execution_count"] for cell in code)
+    assert len(code) <= 8
+    assert sum(len(cell["source"]) for cell in code) <= 75, "logic belongs into the library"
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_parameters_are_typed_and_commented(path: Path) -> None:
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    [cell] = [cell for cell in cells if "parameters" in cell["metadata"].get("tags", [])]
+    for line in "".join(cell["source"]).splitlines():
+        assert re.match(r"^\w+: .+ = .+  # .+", line), line
+
+
+def test_profiles_are_documented_and_accepted(repository: Path) -> None:
+    for name in ("smoke", "mini", "star1", "paper"):
+        profile.check(profile.load(name, repository), repository)
+        assert (repository / "params" / f"{name}.yaml").read_text(encoding="utf-8").startswith("#")
+
+
+def test_import_is_instant() -> None:
+    """Neither the package nor its command line may load anything heavy."""
+    heavy = "torch transformers trl vllm matplotlib pandas numpy scipy sklearn openai inspect_ai datasets papermill"
+    code = (
+        "import sys, star1lib, star1lib.__main__ as m; m.parser(); "
+        f"print([name for name in {heavy.split()!r} if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_library_never_prints_and_never_runs_text(repository: Path) -> None:
+    for path in sorted((repository / "star1lib").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+                assert node.func.id not in ({"print"} if "confine" not in path.stem else set()), path
+                # The confined child runs the generated program; nothing else may.
+                if path.stem != "confine_child":
+                    assert node.func.id not in {"eval", "exec"}, path
+
+
+def test_modules_fit_one_sitting(repository: Path) -> None:
+    long = {
+        path.name: count
+        for path in (repository / "star1lib").rglob("*.py")
+        if (count := len(path.read_text(encoding="utf-8").splitlines())) > 350
+    }
+    assert not long
+
+
+def test_readme_tables_equal_the_committed_results(repository: Path) -> None:
+    text = (repository / "README.md").read_text(encoding="utf-8")
+    assert publish.refreshed(text, repository) == text
+
+
+def test_readme_tables_follow_their_files(tmp_path: Path) -> None:
+    tables.write(
+        tmp_path / "figures" / "mini", "main", [{"who": "ours", "value": 0.5, "low": 0.4, "high": 0.6, "n": 9}]
+    )
+    text = "a\n<!-- table main mini -->\nstale\n<!-- end -->\nb"
+    fresh = publish.refreshed(text, tmp_path)
+    assert "50% [40, 60]" in fresh
+    assert "stale" not in fresh
+    assert fresh.startswith("a\n") and fresh.endswith("\nb")
+    assert publish.refreshed(fresh, tmp_path) == fresh
