@@ -204,6 +204,7 @@ def _blocking(start: Callable[[], Coroutine[Any, Any, T]]) -> T:
         return asyncio.run(start())
     result: list[T] = []
     errors: list[BaseException] = []
+    done = threading.Event()
     loop = asyncio.new_event_loop()
     task = loop.create_task(start())
 
@@ -214,15 +215,16 @@ def _blocking(start: Callable[[], Coroutine[Any, Any, T]]) -> T:
             errors.append(err)
         finally:
             loop.close()
+            done.set()
 
-    thread = threading.Thread(target=body, name="engine")
-    thread.start()
+    threading.Thread(target=body, name="engine").start()
     try:
-        thread.join()
+        done.wait()
     except BaseException:
-        # An interrupt reaches the caller's thread: stop the run, keep what has arrived.
+        # An interrupt reaches the caller's thread: stop the run, keep what has arrived. An event and not
+        # the thread's join, which counts an interrupted wait as the end of the thread.
         loop.call_soon_threadsafe(task.cancel)
-        thread.join()
+        done.wait()
         raise
     if errors:
         raise errors[0]

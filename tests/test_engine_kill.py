@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import multiprocessing
+import os
 import random
+import signal
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -81,3 +85,36 @@ def test_ten_kills_change_neither_the_journal_nor_the_number_of_calls(tmp_path: 
     assert sorted(journal.read_bytes().splitlines()) == sorted(calm.read_bytes().splitlines())
     with Journal(journal) as book:
         assert len(book) == CALLS and not book.damaged and not list(book.errors())
+
+
+@pytest.mark.parametrize("in_notebook", [False, True])
+def test_an_interrupt_keeps_what_has_arrived_and_frees_the_journal(tmp_path: Path, in_notebook: bool) -> None:
+    journal = tmp_path / "j.jsonl"
+    with FaultServer(delay=0.02) as server:
+
+        def interrupt() -> None:
+            wait(lambda: server.received >= 3 * CONCURRENCY)
+            os.kill(os.getpid(), signal.SIGINT)
+
+        async def cell() -> None:
+            work(server.url, str(journal))
+
+        interrupter = threading.Thread(target=interrupt)
+        interrupter.start()
+        with pytest.raises(KeyboardInterrupt):
+            if in_notebook:
+                # A kernel's loop lets the interrupt through to the cell.
+                loop = asyncio.new_event_loop()
+                try:
+                    loop.run_until_complete(cell())
+                finally:
+                    loop.close()
+            else:
+                work(server.url, str(journal))
+        interrupter.join()
+        kept = len(answered(journal))
+        assert CONCURRENCY <= kept < CALLS
+        assert server.received <= kept + CONCURRENCY
+        before = server.received
+        work(server.url, str(journal))
+        assert server.received - before == CALLS - kept
