@@ -160,9 +160,10 @@ def _once(
 def agreement(judges: Mapping[str, Sequence[Label]], labels: Sequence[str] | None = None) -> list[dict[str, Any]]:
     """Every pair of judges on the same responses, one row a pair.
 
-    Columns: a, b, n (labelled by both), undecided (by either), k and value with Wilson low and high of
-    their raw agreement, kappa (Cohen), weighted_kappa (linear over `labels`, when these are more than
-    two and in order; else None), p (exact McNemar on the first label, None beyond two labels).
+    Columns: a, b, n (labelled by both), undecided (by either); k and value with Wilson low and high of
+    their raw agreement; kappa (Cohen) with kappa_low and kappa_high (bootstrap); weighted_kappa (linear
+    over `labels`, when these are more than two and in order, else None); p (exact McNemar on the first
+    label, None beyond two labels).
     A human annotator is a judge as any other.
     """
     if len({len(given) for given in judges.values()}) > 1:
@@ -175,6 +176,7 @@ def agreement(judges: Mapping[str, Sequence[Label]], labels: Sequence[str] | Non
         two = len(order) == 2
         row: dict[str, Any] = {"a": a, "b": b, "undecided": len(judges[a]) - len(x), **same._asdict()}
         row["kappa"] = stats.weighted_kappa(x, y, order, "none")
+        row["kappa_low"], row["kappa_high"] = stats.kappa_interval(x, y, order)
         row["weighted_kappa"] = stats.weighted_kappa(x, y, order) if labels is not None and not two else None
         row["p"] = stats.mcnemar([p == order[0] for p in x], [q == order[0] for q in y]) if two else None
         rows.append(row)

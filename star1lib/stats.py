@@ -19,7 +19,7 @@ import numpy as np
 from .errors import UserError
 from .records import ItemResult
 from .stats_power import holm, paired_floor, power, power_note
-from .stats_rank import auc, cohen_kappa, confusion, f1, weighted_kappa
+from .stats_rank import auc, cohen_kappa, confusion, f1, kappa_interval, weighted_kappa
 
 Value = bool | float | None
 DRAWS = 10_000
@@ -284,6 +284,7 @@ __all__ = [
     "differences_table",
     "f1",
     "holm",
+    "kappa_interval",
     "mcnemar",
     "paired_bootstrap",
     "paired_floor",

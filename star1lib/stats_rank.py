@@ -10,6 +10,7 @@ from typing import Literal, NamedTuple, TypeVar
 import numpy as np
 
 Label = TypeVar("Label", bound=Hashable)
+Weights = Literal["none", "linear", "quadratic"]
 
 
 class F1(NamedTuple):
@@ -38,21 +39,46 @@ def weighted_kappa(
     a: Sequence[Label],
     b: Sequence[Label],
     labels: Sequence[Label],
-    weights: Literal["none", "linear", "quadratic"] = "linear",
+    weights: Weights = "linear",
 ) -> float:
     """Cohen's kappa of two raters over ordered `labels`, disagreements weighted by their distance.
 
     1.0 when both give one and the same label throughout; nan without items.
     """
-    seen = confusion(a, b, labels).astype(float)
-    total = seen.sum()
+    return float(_kappa(confusion(a, b, labels)[None].astype(float), weights)[0])
+
+
+def kappa_interval(
+    a: Sequence[Label],
+    b: Sequence[Label],
+    labels: Sequence[Label],
+    weights: Weights = "none",
+    seed: int = 0,
+    draws: int = 2000,
+    level: float = 0.95,
+) -> tuple[float, float]:
+    """Percentile interval of :func:`weighted_kappa` over resampled items; nan without items."""
+    seen = confusion(a, b, labels)
+    total = int(seen.sum())
     if total == 0:
-        return math.nan
-    distance = np.abs(np.subtract.outer(np.arange(len(labels)), np.arange(len(labels)))).astype(float)
+        return math.nan, math.nan
+    drawn = np.random.default_rng(seed).multinomial(total, seen.ravel() / total, size=draws)
+    values = _kappa(drawn.reshape(draws, *seen.shape).astype(float), weights)
+    low, high = np.quantile(values, [0.5 - level / 2, 0.5 + level / 2])
+    return float(low), float(high)
+
+
+def _kappa(tables: np.ndarray, weights: Weights) -> np.ndarray:
+    """Kappa of each of `tables` (draws, labels, labels)."""
+    size = tables.shape[-1]
+    distance = np.abs(np.subtract.outer(np.arange(size), np.arange(size))).astype(float)
     cost = {"none": (distance > 0).astype(float), "linear": distance, "quadratic": distance**2}[weights]
-    chance = np.outer(seen.sum(axis=1), seen.sum(axis=0)) / total
-    expected = float((cost * chance).sum())
-    return 1.0 if expected == 0 else 1.0 - float((cost * seen).sum()) / expected
+    total = tables.sum(axis=(1, 2))
+    chance = tables.sum(axis=2)[:, :, None] * tables.sum(axis=1)[:, None, :]
+    expected = (cost * chance).sum(axis=(1, 2))
+    observed = (cost * tables).sum(axis=(1, 2)) * total
+    agreed = np.where(total > 0, 1.0, math.nan)
+    return np.where(expected > 0, 1.0 - observed / np.where(expected > 0, expected, 1.0), agreed)
 
 
 def cohen_kappa(a: Sequence[Label], b: Sequence[Label]) -> float:

@@ -141,6 +141,7 @@ def test_agreement_between_judges():
     first = rows[0]
     assert (first["n"], first["undecided"], first["k"]) == (9, 1, 8)
     assert first["low"] < 8 / 9 < first["high"] and first["p"] == 1.0 and first["weighted_kappa"] is None
+    assert first["kappa_low"] < first["kappa"] <= first["kappa_high"]
     # Observed 8/9; chance (4*3 + 5*6) / 81.
     assert first["kappa"] == pytest.approx((8 / 9 - 42 / 81) / (1 - 42 / 81))
 

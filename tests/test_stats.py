@@ -171,6 +171,20 @@ def test_kappa_agrees_with_sklearn():
     assert found.macro == pytest.approx(f1_score(names, guesses, average="macro"))
 
 
+def test_kappa_interval_is_seeded_and_holds_the_value():
+    a = ["yes"] * 30 + ["no"] * 30 + ["yes"] * 5 + ["no"] * 3
+    b = ["yes"] * 30 + ["no"] * 30 + ["no"] * 5 + ["yes"] * 3
+    low, high = stats.kappa_interval(a, b, ["yes", "no"], seed=4)
+    assert (low, high) == stats.kappa_interval(a, b, ["yes", "no"], seed=4)
+    value = stats.cohen_kappa(a, b)
+    # Large-sample standard error of kappa with nearly even margins: sqrt(po (1 - po) / n) / (1 - pe).
+    error = math.sqrt((60 / 68) * (8 / 68) / 68) / 0.5
+    assert low == pytest.approx(value - 1.96 * error, abs=0.04) and high == pytest.approx(
+        value + 1.96 * error, abs=0.04
+    )
+    assert math.isnan(stats.kappa_interval([], [], ["yes"])[0])
+
+
 def test_kappa_edges():
     assert stats.cohen_kappa(["x"] * 4, ["x"] * 4) == 1.0
     assert math.isnan(stats.weighted_kappa([], [], [0, 1]))
