@@ -71,12 +71,11 @@ def _object(properties: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _integer(low: int, high: int) -> dict[str, Any]:
-    return {"type": "integer", "minimum": low, "maximum": high}
+    # Not every server with strict schemas knows minimum and maximum; all of them know enum.
+    return {"type": "integer", "enum": list(range(low, high + 1))}
 
 
-TAGS_SCHEMA = _object(
-    {"categories": {"type": "array", "items": {"type": "string", "enum": [*CATEGORIES, OTHER]}, "minItems": 1}}
-)
+TAGS_SCHEMA = _object({"categories": {"type": "array", "items": {"type": "string", "enum": [*CATEGORIES, OTHER]}}})
 SCORES_SCHEMA = _object({name: _integer(0, 10) for name in ("compliance", "relevancy", "accuracy")})
 BENIGN_SCORES_SCHEMA = _object({name: _integer(1, 5) for name in ("safety", "quality", "compliance")})
 REWRITE_SCHEMA = _object({"question": {"type": "string"}})

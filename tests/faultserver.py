@@ -29,6 +29,7 @@ class Call:
     body: dict[str, Any]
     headers: dict[str, str]
     at: float
+    path: str
 
 
 @dataclass
@@ -166,7 +167,7 @@ class FaultServer:
         prompt = next((m["content"] for m in reversed(request["messages"]) if m["role"] == "user"), "")
         self.received += 1
         if self.keep_calls:
-            self.stats.calls.append(Call(prompt, request, headers, time.monotonic()))
+            self.stats.calls.append(Call(prompt, request, headers, time.monotonic(), path))
         self.stats.in_flight += 1
         self.stats.most_in_flight = max(self.stats.most_in_flight, self.stats.in_flight)
         try:

@@ -73,6 +73,26 @@ def test_the_body_that_is_sent(tmp_path: Path) -> None:
     assert "temperature" not in body and "max_tokens" not in body
 
 
+def test_azure_deployments_have_their_own_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AZ", "azure-key")
+    with FaultServer() as server:
+        role = served(
+            server, backend="azure", base_url=server.url[:-3], api_version="2024-10-21", model="dep", api_key_env="AZ"
+        )
+        assert engine.run(role, requests_of("a"), tmp_path / "j.jsonl", progress=False)[0].outcome == "ok"
+        call = server.calls[0]
+    assert call.path == "/openai/deployments/dep/chat/completions?api-version=2024-10-21"
+    assert call.headers["api-key"] == "azure-key"
+
+
+def test_a_proxy_in_the_environment_is_not_used_for_loopback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    with FaultServer() as server:
+        reply = engine.run(served(server, retries=0), requests_of("a"), tmp_path / "j.jsonl", progress=False)[0]
+    assert reply.outcome == "ok"
+
+
 def test_thinking_has_one_representation(tmp_path: Path) -> None:
     replies = {
         "tags": completion({"content": "<think>\nhm\n</think>\n\nyes"}),
