@@ -9,7 +9,11 @@ from importlib import metadata
 import pytest
 
 from star1lib import confine
+from star1lib.chat import split_thinking
 from star1lib.code_answer import checks, read_code, stub
+from star1lib.records import Question
+from star1lib.tasks import humaneval
+from star1lib.tasks.common import Answer
 
 PROMPT = 'from typing import List\n\n\ndef total(numbers: List[int]) -> int:\n    """Sum of the numbers.\n    """\n'
 TEST = "def check(candidate):\n    assert candidate([1, 2]) == 3\n    assert candidate([]) == 0\n"
@@ -131,3 +135,45 @@ def test_reference_solutions_pass_and_stubs_fail():
             verdict = confine.run(program, check, row["entry_point"])
             assert verdict.passed, (row["task_id"], verdict)
         assert not confine.run(stub(row["prompt"]), check, row["entry_point"]).passed
+
+
+def question(text=PROMPT):
+    return Question.make(text, "HumanEval", task_id="HumanEval/0", test=TEST, entry_point="total")
+
+
+def graded(*texts, opened=False, cut_off=False):
+    answers = [Answer(question(), split_thinking(text, opened), cut_off) for text in texts]
+    return [grades[0] for grades in humaneval.BENCHMARK.grade(answers, None)]
+
+
+@needs_confinement
+def test_grades_read_the_answer_after_the_thinking(monkeypatch):
+    monkeypatch.setattr(humaneval, "LIMITS", confine.Limits(cpu_s=1))
+    right, wrong = block(SUM), block(ONE)
+    found = graded(
+        f"<think>{wrong}</think>{right}",
+        f"<think>{right}</think>{wrong}",
+        f"<think>{right}</think>No.",
+        f"<think>{right}",
+        " ",
+        block(SUM + "\nwhile True:\n    pass"),
+    )
+    assert [grade.value for grade in found] == [True, False, False, False, False, False]
+    assert [grade.outcome for grade in found] == [
+        *("complete", "complete", "no_answer", "open_thinking", "empty", "complete")
+    ]
+    assert found[0].label == "passed" and found[1].label.startswith("failed") and "CPU time" in found[5].label
+    assert {(grade.metric, grade.judge) for grade in found} == {("correct", "confined tests")}
+    (late,) = graded(right.replace("```\n", ""), cut_off=True)
+    assert late.outcome == "cut_off" and late.value
+    assert graded(right, opened=True)[0].outcome == "open_thinking"
+
+
+def test_the_prompt_asks_for_a_block():
+    assert "total(numbers" in humaneval.BENCHMARK.ask(question())
+
+
+def test_refuses_before_anything_is_generated(monkeypatch):
+    monkeypatch.setattr(humaneval.confine, "available", lambda: (False, "no namespaces"))
+    with pytest.raises(confine.ConfinementError, match="no namespaces"):
+        humaneval.BENCHMARK.load(None)
