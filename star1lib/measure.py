@@ -13,6 +13,7 @@ from typing import Any
 from .arms import Arm
 from .evaluate import Subject, evaluate
 from .io import read_records, write_jsonl, write_manifest
+from .panel import Panel
 from .protocols import protocol
 from .records import Example, ItemResult, Question
 
@@ -28,15 +29,18 @@ def measure(
     generation: Mapping[str, Any],
     judges: Mapping[str, str],
     seed: int,
+    profile: str | None = None,
     mirror: str | None = None,
     twins: Sequence[Example] = (),
 ) -> list[ItemResult]:
     """Generate and judge every arm on every benchmark; items in the order of arms, then benchmarks.
 
     `limits` caps a benchmark's questions (a seeded sample); `generation` names a protocol and its
-    settings; `twins` are the held-out benign twins, the items of the benchmark `Twins`.
+    settings; `twins` are the held-out benign twins, the items of the benchmark `Twins`;
+    `profile` names the profile whose roles judge, when a judge is a model.
     """
     extra = {"Twins": [Question.make(twin.question, twin.source, twin_of=twin.meta.get("twin_of")) for twin in twins]}
+    panel = Panel(judges, profile=profile, journals=Path(cache) / "judges")
     items: list[ItemResult] = []
     for arm in arms:
         items += evaluate(
@@ -47,7 +51,7 @@ def measure(
             limits=dict(limits),
             seed=seed,
             mirror=Path(mirror) if mirror else None,
-            judges=dict(judges),
+            panel=panel,
             extra=extra,
         )
     return items

@@ -64,7 +64,7 @@ def results(profile: profiles.Profile, out: Path) -> dict[str, Any]:
 
 def _rows(out: Path, name: str) -> list[dict[str, Any]]:
     frame = tables.read(out, name)
-    return [{k: (None if v != v else v) for k, v in row.items()} for row in frame.to_dict("records")]
+    return [{str(k): (None if v != v else v) for k, v in row.items()} for row in frame.to_dict("records")]
 
 
 def _copy(source: Path, target: Path) -> Path:
@@ -99,7 +99,8 @@ def _markdown(build: Path, name: str) -> list[str]:
     if not tables.exists(build, name):
         return [f"(no `{name}` table in {build.as_posix()})"]
     frame = readable(tables.read(build, name)).astype(str)
-    frame = frame.drop(columns=[column for column in ("undecided",) if (frame.get(column) == "0.0").all()])
+    if "undecided" in frame.columns and set(frame["undecided"]) <= {"0.0", ""}:
+        frame = frame.drop(columns="undecided")
     header = "| " + " | ".join(frame.columns) + " |"
     rule = "|" + " --- |" * len(frame.columns)
     return [header, rule, *("| " + " | ".join(row) + " |" for row in frame.itertuples(index=False, name=None))]

@@ -206,10 +206,10 @@ def _trainer_class() -> type:
 
     class AnswerLossTrainer(SFTTrainer):
         def _get_train_sampler(self, train_dataset: Any = None) -> Any:
-            dataset = train_dataset if train_dataset is not None else self.train_dataset
+            dataset: Any = train_dataset if train_dataset is not None else self.train_dataset
             lengths = [len(ids) for ids in dataset["input_ids"]]
             batch = self.args.per_device_train_batch_size * self.args.gradient_accumulation_steps
-            return ByLength(lengths, batch, self.args.data_seed)
+            return ByLength(lengths, batch, int(self.args.data_seed or 0))
 
         def compute_loss(
             self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
