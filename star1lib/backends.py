@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from .chat import split_thinking
 from .errors import UserError, shorten
 from .io import sha256_bytes, sha256_file
 from .roles import Role
@@ -96,8 +97,6 @@ class LocalBackend(Protocol):
 
 def split_reasoning(content: str, reasoning: str = "") -> tuple[str, str]:
     """(thinking, answer) from `<think>` tags in `content` or from the server's separate `reasoning` field."""
-    from .chat import split_thinking
-
     if reasoning.strip():
         return reasoning.strip(), content.strip()
     # Some chat templates open the tag in the prompt, so only its end is in the answer.
