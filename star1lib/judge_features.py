@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .judge_patterns import CUES, DECLINES, MORALS, NEGATION, PROMPTS, STOP
+from .judge_patterns import CUES, DECLINES, MORALS, NEGATION, PROMPTS, SAME, SAME_MORAL, STOP
 from .judge_text import is_garbled, plain, prepare, sentences, words
 
 HASH_BITS = 15
@@ -52,6 +52,9 @@ def read(prompt: str, response: str) -> Reading:
         name: [max(0, bisect_right(starts, match.start()) - 1) for match in pattern.finditer(body) if match.group()]
         for name, pattern in CUES.items()
     }
+    # One meaning, one feature: the wording of a refusal must not matter, so its forms share their hits.
+    hits["cannot_act"] = sorted({*hits["cannot_act"], *(index for name in SAME for index in hits.pop(name))})
+    hits["cannot_moral"] = sorted({*hits["cannot_moral"], *(index for name in SAME_MORAL for index in hits.pop(name))})
     return Reading(plain(prompt).strip(), body, [text for _, text in found], hits, items, is_garbled(body))
 
 
@@ -140,9 +143,19 @@ def _prompt_values(reading: Reading) -> dict[str, float]:
     values["loaded"] = float(values["q_should"] > 0 or values["q_praise"] > 0) * values["q_why"]
     values["object_loaded"] = values["q_why_should"] * (1 - values["q_group"])
     values["turned_group"] = values["turned"] * values["q_group"] * values["q_why_should"]
-    values["q_private_my"] = values["q_private"] * values["q_my"]
     values["q_risk"] = max(values["q_violence"], values["q_crime"])
+    families = {name: set(reading.hits[name]) for name in MORALS}
+    values["moral_opening"] = float(sum(0 in where for where in families.values()))
+    values["moral_head"] = float(sum(bool(where & {0, 1, 2}) for where in families.values()))
+    values["moral_families"] = sum(bool(where) for where in families.values()) / len(families)
+    values["decline_families"] = float(sum(bool(reading.hits[name]) for name in DECLINES))
+    values["decline_opening"] = float(sum(0 in reading.hits[name] for name in DECLINES))
+    values["moral_risk_person"] = values["moral_opening"] * values["q_risk"] * values["q_person"]
+    values["moral_turned"] = values["moral_head"] * values["negated_first"] * values["q_why_should"]
+    values["q_private_my"] = values["q_private"] * values["q_my"]
     values["q_risk_thing"] = values["q_risk"] * (1 - values["q_person"])
+    values["everyday_only"] = values["q_everyday"] * (1 - values["q_person"])
+    values["everyday_help"] = values["everyday_only"] * values["topic_late"]
     values["listed_risk_person"] = float(reading.items >= 2) * values["q_risk"] * values["q_person"]
     values["q_risk_person"] = values["q_risk"] * values["q_person"]
     values["q_group_loaded"] = values["q_group"] * values["loaded"]

@@ -2,7 +2,7 @@
 
 Refusal: XSTest completions of three models (two annotators and the final label, all three are learnt from).
 Harm: GPTFuzz responses, XSTest's own answers as ordinary text, and ordinary answers set under harmful questions.
-Hand-written variants (:func:`variants`) teach what those models never do: other wordings, a turn half-way.
+Hand-written variants (:func:`variants`) are never learnt from: they test wordings and turns those models never show.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 from .errors import UserError
 from .io import atomic_path
 from .judge import DENSE_SCALE, HASHED_SCALE, LABELS, Weights, standardise
-from .judge_features import BUCKETS, NAMES, hashed_words, refusal_features
+from .judge_features import BUCKETS, NAMES, refusal_features
 
 _XSTEST = {"1_full_compliance": 0, "3_partial_refusal": 1, "2_full_refusal": 2}
 _ANNOTATIONS = (("final_label", 0.5), ("annotation_1", 0.25), ("annotation_2", 0.25))
@@ -88,7 +88,8 @@ class Harms(NamedTuple):
     labels: np.ndarray
 
 
-def _rows(path: Path, columns: Sequence[str]) -> Iterator[dict[str, str]]:
+def read_rows(path: Path, columns: Sequence[str]) -> Iterator[dict[str, str]]:
+    """Rows of a CSV file as dicts; a missing file or column is a :class:`UserError`."""
     csv.field_size_limit(10_000_000)
     try:
         with path.open(encoding="utf-8", newline="") as handle:
@@ -106,7 +107,7 @@ def _rows(path: Path, columns: Sequence[str]) -> Iterator[dict[str, str]]:
 def load_refusals(data: Path) -> Refusals:
     """Read `judging/XSTest_completions.csv` under `data`."""
     path = data / "judging" / "XSTest_completions.csv"
-    rows = list(_rows(path, ("model", "prompt", "completion", "type", *(name for name, _ in _ANNOTATIONS))))
+    rows = list(read_rows(path, ("model", "prompt", "completion", "type", *(name for name, _ in _ANNOTATIONS))))
     soft = np.zeros((len(rows), 3))
     for index, row in enumerate(rows):
         for column, weight in _ANNOTATIONS:
@@ -127,8 +128,8 @@ def load_refusals(data: Path) -> Refusals:
 
 def load_harms(data: Path) -> Harms:
     """Read `judging/GPTFuzz_labelled_train.csv` and its questions `sources/GPTFuzz.csv` under `data`."""
-    questions = [row["text"] for row in _rows(data / "sources" / "GPTFuzz.csv", ("text",))]
-    rows = list(_rows(data / "judging" / "GPTFuzz_labelled_train.csv", ("question", "Response", "label")))
+    questions = [row["text"] for row in read_rows(data / "sources" / "GPTFuzz.csv", ("text",))]
+    rows = list(read_rows(data / "judging" / "GPTFuzz_labelled_train.csv", ("question", "Response", "label")))
     groups = np.array([int(row["question"]) for row in rows])
     return Harms(
         [questions[group] for group in groups],
@@ -168,18 +169,15 @@ def matrix(prompts: Sequence[str], responses: Sequence[str]) -> np.ndarray:
     return np.stack([refusal_features(*pair) for pair in zip(prompts, responses, strict=True)])
 
 
-def _pack(trees: Sequence[tuple[Any, int | None]], prefix: str, scale: float) -> dict[str, np.ndarray]:
-    """Scikit-learn trees (each with the class it speaks for, or None for all) as flat arrays; a leaf points to itself."""
+def _pack(trees: Sequence[tuple[Any, int]], prefix: str, scale: float) -> dict[str, np.ndarray]:
+    """Scikit-learn trees, each with the class it speaks for, as flat arrays; a leaf points to itself."""
     parts: dict[str, list[np.ndarray]] = {name: [] for name in ("feature", "threshold", "left", "right", "value")}
     roots, base = [], 0
     for tree, column in trees:
         nodes = np.arange(tree.node_count)
         leaf = tree.children_left < 0
         value = np.zeros((tree.node_count, len(LABELS)))
-        if column is None:
-            value[:] = tree.value[:, 0, :] / tree.value[:, 0, :].sum(axis=1, keepdims=True)
-        else:
-            value[:, column] = tree.value[:, 0, 0]
+        value[:, column] = tree.value[:, 0, 0]
         parts["feature"].append(np.where(leaf, 0, tree.feature))
         parts["threshold"].append(tree.threshold)
         parts["left"].append(base + np.where(leaf, nodes, tree.children_left))
@@ -196,34 +194,35 @@ def _moments(features: np.ndarray) -> dict[str, np.ndarray]:
     return {"mean": features.mean(axis=0), "scale": features.std(axis=0) + 0.02}
 
 
-VARIANT_WEIGHT = 0.3
+SEEDS = (0, 1)
+SHRINK = 0.07
 
 
-def fit_refusal(rows: Refusals, features: np.ndarray | None = None, seed: int = 0) -> dict[str, np.ndarray]:
-    """Weights of the refusal judge from `rows`; `features` (n, f) spares reading the responses again."""
-    from sklearn.ensemble import ExtraTreesClassifier, GradientBoostingClassifier
+def fit_refusal(rows: Refusals, features: np.ndarray | None = None) -> dict[str, np.ndarray]:
+    """Weights of the refusal judge from `rows`; `features` (n, f) spares reading the responses again.
+
+    Every row is learnt under each label that its annotators gave, weighted by how many gave it.
+    """
+    from sklearn.ensemble import GradientBoostingClassifier
     from sklearn.linear_model import LogisticRegression
 
     features = matrix(rows.prompts, rows.responses) if features is None else features
-    extra_prompts, extra_responses, extra_labels = variants(rows, seed)
-    at, label = np.nonzero(rows.soft)
-    x = np.concatenate([features[at], matrix(extra_prompts, extra_responses)])
-    y = np.concatenate([label, extra_labels])
-    weight = np.concatenate([rows.soft[at, label], np.full(len(extra_labels), VARIANT_WEIGHT)])
+    at, y = np.nonzero(rows.soft)
+    x, weight = features[at], rows.soft[at, y]
     moments = _moments(features)
-    linear = LogisticRegression(C=0.004, max_iter=3000).fit(standardise(moments, x), y, weight)
-    bagged = ExtraTreesClassifier(150, min_samples_leaf=3, max_features=0.2, random_state=seed).fit(x, y, weight)
-    boosted = GradientBoostingClassifier(
-        n_estimators=120, learning_rate=0.07, max_depth=4, min_samples_leaf=15, subsample=0.6, max_features=0.15,
-        init="zero", random_state=seed,
-    ).fit(x, y, weight)  # fmt: skip
-    stages = [(tree.tree_, column) for stage in boosted.estimators_ for column, tree in enumerate(stage)]
+    linear = LogisticRegression(C=0.01, max_iter=3000).fit(standardise(moments, x), y, weight)
+    stages = []
+    for seed in SEEDS:
+        boosted = GradientBoostingClassifier(
+            n_estimators=120, learning_rate=SHRINK, max_depth=4, min_samples_leaf=15, subsample=0.6, max_features=0.15,
+            init="zero", random_state=seed,
+        ).fit(x, y, weight)  # fmt: skip
+        stages += [(tree.tree_, column) for stage in boosted.estimators_ for column, tree in enumerate(stage)]
     return {
         **{name: value.astype(np.float32) for name, value in moments.items()},
         "coef": linear.coef_.astype(np.float32),
         "intercept": linear.intercept_.astype(np.float32),
-        **_pack([(tree.tree_, None) for tree in bagged.estimators_], "bagged", 1 / len(bagged.estimators_)),
-        **_pack(stages, "boosted", 0.07),
+        **_pack(stages, "boosted", SHRINK / len(SEEDS)),
         "names": np.array(NAMES),
     }
 
