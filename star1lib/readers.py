@@ -1,0 +1,148 @@
+"""File formats of the source datasets, each read strictly into (text, meta) pairs.
+
+A row without its field, an empty question and a damaged file are one sentence that names file, row and field.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from .errors import UserError
+
+Pair = tuple[str, dict[str, Any]]
+Row = Mapping[str, Any]
+
+
+def text_of(path: Path) -> str:
+    """The file as UTF-8 text, unzipped when its name ends in .gz."""
+    try:
+        data = path.read_bytes()
+        return (gzip.decompress(data) if path.suffix == ".gz" else data).decode("utf-8-sig")
+    except FileNotFoundError as err:
+        raise UserError(f"{path.name}: the file is missing; restore it or unset STAR1_DATA.") from err
+    except (OSError, EOFError, UnicodeDecodeError) as err:
+        raise UserError(f"{path.name}: cannot be read as text ({err}); fetch the file again.") from err
+
+
+def json_of(path: Path) -> Any:
+    """The file as one JSON value."""
+    try:
+        return json.loads(text_of(path))
+    except json.JSONDecodeError as err:
+        raise UserError(f"{path.name}: not valid JSON ({err}); it is truncated or damaged, fetch it again.") from err
+
+
+def rows_of(path: Path) -> Iterator[tuple[int, Row]]:
+    """Numbered rows of a CSV, JSONL or JSON-list file; a parquet file needs pyarrow."""
+    if path.suffix == ".csv":
+        csv.field_size_limit(1 << 30)
+        try:
+            yield from enumerate(csv.DictReader(io.StringIO(text_of(path))), start=2)
+        except csv.Error as err:
+            raise UserError(f"{path.name}: not valid CSV ({err}); fetch the file again.") from err
+    elif ".jsonl" in path.suffixes:
+        for number, line in enumerate(text_of(path).split("\n"), start=1):
+            if line.strip():
+                try:
+                    value = json.loads(line)
+                except json.JSONDecodeError as err:
+                    raise UserError(
+                        f"{path.name}, line {number}: not valid JSON; the file is truncated, fetch it again."
+                    ) from err
+                yield number, value
+    elif path.suffix == ".parquet":
+        import pyarrow.parquet
+
+        yield from enumerate(pyarrow.parquet.read_table(path).to_pylist(), start=1)
+    else:
+        value = json_of(path)
+        if not isinstance(value, list):
+            raise UserError(f"{path.name}: a list of rows was expected; the upstream format changed.")
+        yield from enumerate(value, start=1)
+
+
+def field(row: Any, name: str, where: str) -> Any:
+    """One field of a row; a missing one names what there is."""
+    if not isinstance(row, Mapping):
+        raise UserError(f"{where}: an object with the field '{name}' was expected.")
+    if name not in row or row[name] is None:
+        there = ", ".join(sorted(map(str, row)))
+        raise UserError(f"{where}: no field '{name}' (there are: {there}); the column was renamed upstream, "
+                        "correct the sources table.")  # fmt: skip
+    return row[name]
+
+
+def question(row: Any, name: str, where: str) -> str:
+    """The question in a row; an empty one is an error, never a silent gap."""
+    text = str(field(row, name, where)).strip()
+    if not text:
+        raise UserError(f"{where}: field '{name}' is empty; correct the row or fetch the file again.")
+    return text
+
+
+def column(name: str, *meta: str, keep: Callable[[Row], bool] = lambda row: True) -> Callable[[Path], list[Pair]]:
+    """A reader of the column `name`, with the columns `meta` beside it, of the rows that `keep` accepts."""
+
+    def read(path: Path) -> list[Pair]:
+        out = []
+        for number, row in rows_of(path):
+            where = f"{path.name}, row {number}"
+            text = question(row, name, where)
+            extra = {key: field(row, key, where) for key in meta}
+            if keep(row):
+                out.append((text, extra))
+        return out
+
+    return read
+
+
+def lines(path: Path) -> list[Pair]:
+    """A question a line; blank lines are not questions."""
+    return [(line.strip(), {}) for line in text_of(path).splitlines() if line.strip()]
+
+
+def strings(path: Path) -> list[Pair]:
+    """A JSON list of questions."""
+    value = json_of(path)
+    return [(question({"item": item}, "item", f"{path.name}, item {n}"), {}) for n, item in enumerate(value, start=1)]
+
+
+def under(key: str) -> Callable[[Path], list[Pair]]:
+    """A JSON object with a list of questions under `key`."""
+
+    def read(path: Path) -> list[Pair]:
+        items = field(json_of(path), key, path.name)
+        return [(question({key: i}, key, f"{path.name}, item {n}"), {}) for n, i in enumerate(items, start=1)]
+
+    return read
+
+
+def topics(path: Path) -> list[Pair]:
+    """HarmfulQA: topic -> subtopic -> list of questions."""
+    out = []
+    for topic, parts in json_of(path).items():
+        for subtopic, items in parts.items():
+            for item in items:
+                where = f"{path.name}, {topic}/{subtopic}"
+                out.append((question({"item": item}, "item", where), {"topic": topic, "subtopic": subtopic}))
+    return out
+
+
+def unwrapped(name: str) -> Callable[[Path], list[Pair]]:
+    """ALERT: the prompt inside its instruction template."""
+    read = column(name, "category")
+
+    def strip(path: Path) -> list[Pair]:
+        out = []
+        for text, meta in read(path):
+            body = text.removeprefix("### Instruction:").strip().removesuffix("### Response:").strip()
+            out.append((body or text, meta))
+        return out
+
+    return strip
