@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from .errors import UserError
+from .packed import best
 from .steppers import OutOfCacheError, Stepper, make_stepper
 
 log = logging.getLogger(__name__)
@@ -107,7 +108,7 @@ class _History:
 
 def default_batch(model: Any) -> int:
     """Rows decoded at once when the caller names none."""
-    return 96 if model.device.type == "cpu" else 256
+    return 128 if model.device.type == "cpu" else 256
 
 
 def default_cache_bytes(model: Any) -> int:
@@ -232,7 +233,7 @@ class _Loop:
 
     def _choose(self, stepper: Stepper, history: _History, logits: Tensor, first: int) -> None:
         """Take the best token for rows from `first` on, and let finished rows leave."""
-        chosen = history.apply(logits.float(), first).argmax(-1)
+        chosen = best(history.apply(logits.float(), first))
         history.add(chosen, first)
         for row, token in zip(self.rows[first:], chosen.tolist(), strict=True):
             row.made.append(token)

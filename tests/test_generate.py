@@ -7,7 +7,7 @@ import torch
 from transformers import GPT2Config, LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
 from transformers import GPT2LMHeadModel as Gpt2
 
-from star1lib import generate, steppers
+from star1lib import generate, packed, steppers
 from star1lib.errors import UserError
 from star1lib.generate import Generation, Settings
 
@@ -214,3 +214,23 @@ def test_common_prefix_leaves_every_prompt_a_token():
 def test_gaps_are_filled_from_the_end():
     assert generate._fill_gaps([0, 2, 3, 5]) == [0, 5, 2, 3]
     assert generate._fill_gaps([]) == []
+
+
+def test_the_best_token_in_two_rounds_is_the_first_of_the_largest():
+    draw = torch.Generator().manual_seed(0)
+    logits = torch.randn(5, 1024, generator=draw)
+    logits[0, [300, 700]] = 9.0
+    logits[1, [301, 302]] = 9.0
+    logits[2] = float("-inf")
+    logits[2, 3] = 0.0
+    assert packed.best(logits).tolist() == logits.argmax(-1).tolist()
+    assert packed.best(logits)[:3].tolist() == [300, 301, 3]
+    odd = torch.randn(3, 1001, generator=draw)
+    assert packed.best(odd).tolist() == odd.argmax(-1).tolist()
+
+
+def test_unpacked_weights_give_the_same_tokens(llama, monkeypatch):
+    asked = prompts()
+    wanted = reference(llama, asked, 8)
+    monkeypatch.setattr(steppers, "worth_packing", lambda model: False)
+    assert tokens(generate.generate(llama, asked, Settings(8), stop_ids=set())) == wanted
