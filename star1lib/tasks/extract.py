@@ -7,12 +7,17 @@ from __future__ import annotations
 
 import re
 
-_NUMBER = re.compile(r"(?<![\w.,])[-−]?\d{1,3}(?:,\d{3})+(?:\.\d+)?(?!\d)|(?<![\w.])[-−]?\d+(?:\.\d+)?(?!\d)")
+_NUMBER = re.compile(
+    r"(?<![\w.,])[-−]?\d{1,3}(?:,\d{3})+(?:\.\d+)?(?![\w/]|\.\d)|(?<![\w./])[-−]?\d+(?:\.\d+)?(?![\w/]|\.\d)"
+)
+_FRACTION = re.compile(r"\\[dt]?frac\s*(?:\{[^{}]*\}|\d)\s*(?:\{[^{}]*\}|\d)")
 _BOXED = re.compile(r"\\(?:boxed|fbox)\s*\{")
 _SAID = re.compile(r"(?:final\s+)?answer\s*(?:is|:|=)\s*", re.IGNORECASE)
+# A bare letter must be a capital that ends its clause: "the answer is a matter of taste" and "the answer is I think B"
+# name no option. In brackets either case will do.
 _LETTER_SAID = re.compile(
-    r"(?:answer|option|choice)(?:\s+(?:is|would\s+be))?\s*:?\s*[*_`$]*\(?\\?(?:text\{|boxed\{)?\(?([A-J])\b(?![a-z'’])",
-    re.IGNORECASE,
+    r"\b(?i:answer|option|choice)[*_]*(?:\s+(?i:is|would\s+be))?\s*:?\s*[*_`$\s]*(?:\\(?:text|mathrm|textbf)\{)?"
+    r"(?:\(([A-Ja-j])\)|([B-HJ])(?![\w'’])|([AI])(?=[*_`$)}\s]*(?:[.,;:)\n]|$)))"
 )
 _LETTER_ALONE = re.compile(r"^[\s*_`$(\\]*([A-J])[\s*_`$).:]*$")
 _LETTER_OPENS = re.compile(r"^[\s*_`(]*([A-J])[).:]\s")
@@ -32,14 +37,18 @@ def boxed(text: str) -> str | None:
 
 
 def numbers(text: str) -> list[str]:
-    """All numbers of a text in order, thousands separators removed; digits inside words are not numbers."""
-    return [match.group().replace(",", "").replace("−", "-") for match in _NUMBER.finditer(text)]
+    """All numbers of a text in order, thousands separators removed.
+
+    Digits inside words (5th, x2, 1e5) and the two sides of a fraction (1/2) are not numbers.
+    """
+    whole = _FRACTION.sub(" fraction ", text)
+    return [match.group().replace(",", "").replace("−", "-") for match in _NUMBER.finditer(whole)]
 
 
 def integer(text: str) -> int | None:
     """A final integer: the boxed one, else the first number after the last "answer is", else the last number.
 
-    A box that holds no integer, and a last number with a fraction (3.5, but not 5.0), read as None.
+    A box that holds no integer, and a number with a fraction (3.5 or 1/2, but not 5.0), read as None.
     """
     inside = boxed(text)
     if inside is not None:
@@ -47,9 +56,12 @@ def integer(text: str) -> int | None:
         return _whole(found[0]) if len(found) == 1 else None
     said = list(_SAID.finditer(text))
     if said:
-        after = numbers(text[said[-1].end() :].split("\n")[0])
+        rest = text[said[-1].end() :].split("\n")[0]
+        after = numbers(rest)
         if after:
             return _whole(after[0])
+        if any(sign.isdigit() for sign in rest):
+            return None
     found = numbers(text)
     return _whole(found[-1]) if found else None
 
@@ -76,7 +88,7 @@ def letter(text: str, options: int) -> str | None:
     if inside is not None:
         plain = re.sub(r"\\text\w*\s*|[{}()\s.*]", "", inside)
         return plain.upper() if len(plain) == 1 and plain.upper() in allowed else None
-    said = [match.group(1).upper() for match in _LETTER_SAID.finditer(text)]
+    said = [str(match.group(match.lastindex or 0)).upper() for match in _LETTER_SAID.finditer(text)]
     lines = [line for line in text.strip().splitlines() if line.strip()]
     alone = _LETTER_ALONE.match(lines[-1]) if lines else None
     opens = _LETTER_OPENS.match(lines[0]) if lines else None
@@ -96,15 +108,3 @@ def math_text(text: str) -> str | None:
         return None
     rest = text[said[-1].end() :].split("\n")[0].strip().strip("*").rstrip(".").strip()
     return rest or None
-
-
-def same_math(gold: str, said: str) -> bool:
-    """Equality of two expressions by math-verify, `gold` as the reference; unreadable ones are equal only as text."""
-    from math_verify import parse, verify
-
-    if gold.strip() == said.strip():
-        return True
-    # No timeouts by signal: they only work in a main thread, and inputs are single expressions.
-    left = parse(f"${gold}$", parsing_timeout=None)
-    right = parse(f"${said}$", parsing_timeout=None)
-    return bool(left and right and verify(left, right, timeout_seconds=None))

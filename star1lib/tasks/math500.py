@@ -1,7 +1,8 @@
 """MATH-500 (paper 3.2): 500 problems; the final expression counts as right when math-verify calls it equal."""
 
 from .common import Answer, Benchmark, from_sources, grade_extracted
-from .extract import math_text, same_math
+from .equality import same_math
+from .extract import math_text
 
 
 def read(answer: Answer) -> tuple[bool, str, bool]:
