@@ -7,6 +7,7 @@ literal. Text is read as a literal only, never run, and checked field by field.
 from __future__ import annotations
 
 import ast
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,10 @@ from .errors import UserError, shorten
 from .policies import CATEGORIES, OTHER
 from .records import Example, Question, Scores
 
+log = logging.getLogger(__name__)
+
 SETS = ("STAR-1", "STAR-41K", "STAR-benign-915", "SafeChain")
-_TEACHER = "DeepSeek-R1"
+_TEACHERS = {"SafeChain": "DeepSeek-R1-Distill-Llama-70B"}
 # The released names of the criteria, and the short ones.
 _CRITERIA = {
     "compliance": ("Content_Safety_Compliance", "compliance"),
@@ -27,7 +30,7 @@ _BENIGN_CRITERIA = ("safety", "quality", "compliance")
 
 
 def _squash(name: str) -> str:
-    return "".join(letter for letter in name.lower() if letter.isalnum())
+    return "".join(letter for letter in name.lower() if not letter.isspace() and letter != "/")
 
 
 _KNOWN = {_squash(name): name for name in (*CATEGORIES, OTHER)} | {
@@ -68,10 +71,21 @@ def load(name: str, mirror: Path | None = None) -> list[Example]:
     if name not in SETS:
         raise UserError(f"published set '{name}': known are {', '.join(SETS)}; correct the name.")
     questions = sources.load(name, mirror)
-    return [example_of(question, f"{name}, row {number}") for number, question in enumerate(questions, start=1)]
+    numbered = list(enumerate(questions, start=1))
+    if name == "SafeChain":
+        # Unlike the STAR sets it was not filtered for answers that end, so those that do not are left out.
+        numbered = [(number, question) for number, question in numbered if _ends(question.meta.get("response"))]
+        if left_out := len(questions) - len(numbered):
+            log.warning("%s: %d rows left out, their responses end inside the thinking", name, left_out)
+    teacher = _TEACHERS.get(name, "DeepSeek-R1")
+    return [example_of(question, f"{name}, row {number}", teacher) for number, question in numbered]
 
 
-def example_of(question: Question, where: str) -> Example:
+def _ends(response: Any) -> bool:
+    return not isinstance(response, str) or bool(split_response(response)[1])
+
+
+def example_of(question: Question, where: str, teacher: str = "DeepSeek-R1") -> Example:
     """One released row, as `meta` of its question carries it, as an example; `where` names it in errors.
 
     `meta` needs `response`; `category`, `score` and `source` are read when they are there.
@@ -91,7 +105,7 @@ def example_of(question: Question, where: str) -> Example:
         category=_categories(question.meta.get("category"), where),
         thinking=thinking,
         answer=answer,
-        teacher=_TEACHER,
+        teacher=teacher,
         score=score,
         meta=meta | extra,
     )
