@@ -115,8 +115,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return 0, or 2 after one clear sentence on standard error."""
     args = parser().parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    # papermill warns of parameters typed `str | None`, which it cannot read; profile.check has checked them all.
     for noisy in ("httpx", "papermill", "traitlets", "fontTools", "matplotlib"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
+        logging.getLogger(noisy).setLevel(logging.ERROR)
     try:
         args.function(args)
     except UserError as err:

@@ -30,7 +30,12 @@ _COLUMNS = {
     "humaneval": "HumanEval",
     "avg_reasoning": "average reasoning",
 }
-_AVERAGED = {"safe": "average safety", "correct": "average reasoning", "answered": "benign answered"}
+_AVERAGED = {
+    "safe": "average safety",
+    "refused": "average refused",
+    "correct": "average reasoning",
+    "answered": "benign answered",
+}
 
 
 def paper_rows() -> list[dict[str, Any]]:
@@ -107,7 +112,7 @@ def main_table(items: Sequence[ItemResult], paper_model: str, seed: int) -> list
             seen.add((variant, printed["benchmark"]))
             rows.append(
                 {
-                    "who": f"paper, {printed['model']}",
+                    "who": f"paper, {paper_model}",
                     "variant": variant,
                     "benchmark": printed["benchmark"],
                     "value": printed["value"],
@@ -150,10 +155,13 @@ def findings(items: Sequence[ItemResult], seed: int) -> list[dict[str, Any]]:
 
 _FINDINGS = (
     ("Safety rises by fine-tuning on the selected rows (+40 points)", "safe", "star1", "base"),
+    ("Refusals of harmful prompts rise by fine-tuning on the selected rows", "refused", "star1", "base"),
     ("Safety rises without the thinking trace too", "safe", "star1_no_thinking", "base"),
+    ("Refusals rise without the thinking trace too", "refused", "star1_no_thinking", "base"),
     ("Reasoning is kept (the paper loses 1.1 points; a whole interval below zero fails)", "correct", "star1", "base"),
     ("A reasoning model needs the trace in its rows (safety)", "safe", "star1", "star1_no_thinking"),
     ("High-scored rows beat medium-scored ones (safety)", "safe", "high", "medium"),
+    ("High-scored rows beat medium-scored ones (refusals)", "refused", "high", "medium"),
     ("Fine-tuning makes a model refuse benign questions", "answered", "base", "star1_no_thinking"),
     ("Benign twins in the mixture repair over-refusal", "answered", "star1_with_twins", "star1_no_thinking"),
 )
@@ -176,3 +184,18 @@ def _pooled_difference(
         return None
     a, b = [values[first][key] for key in shared], [values[second][key] for key in shared]
     return stats.paired_bootstrap(a, b, seed), len(shared)
+
+
+def summary(items: Sequence[ItemResult]) -> list[dict[str, Any]]:
+    """One row per variant, one column per benchmark and metric, each cell a rate with interval and n."""
+    from .tables import percent
+
+    rows: dict[str, dict[str, Any]] = {}
+    for row in stats.rates_table(items):
+        cell = percent(row["value"], row["low"], row["high"], row["n"]) if row["n"] else "undecided"
+        if row["undecided"] and row["n"]:
+            cell += f" ({row['undecided']} undecided)"
+        entry = rows.setdefault(row["variant"], {"variant": row["variant"]})
+        entry[f"{row['benchmark']}, {row['metric']}"] = cell
+    columns = list(dict.fromkeys(column for entry in rows.values() for column in entry))
+    return [{column: entry.get(column, "not asked") for column in columns} for entry in rows.values()]

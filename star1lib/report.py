@@ -21,7 +21,7 @@ from .errors import UserError
 from .io import read_json, read_manifest, write_text
 
 _SECTIONS: tuple[tuple[str, str, tuple[str, ...], tuple[str, ...]], ...] = (
-    ("result", "Result", ("main",), ("main", "findings")),
+    ("result", "Result", ("main",), ("summary", "findings", "main")),
     ("pipeline", "The pipeline and who plays which role", ("pipeline",), ("roles",)),
     ("data", "Data: sources, funnel, selection", ("funnel", "categories", "scores", "selection"), ("sources",)),
     ("audits", "Audits of tagger and scorer", ("balance",), ("tagger_audit", "scorer_audit")),

@@ -35,7 +35,7 @@ def run_stage(profile: profiles.Profile, name: str, *, root: Path = Path()) -> P
     _environment(profile)
     started = time.monotonic()
     try:
-        with atomic_path(target) as temporary:
+        with atomic_path(target, suffix=".ipynb") as temporary:
             try:
                 papermill.execute_notebook(
                     str(root / stage.notebook),
@@ -46,6 +46,7 @@ def run_stage(profile: profiles.Profile, name: str, *, root: Path = Path()) -> P
                     log_output=False,
                     stderr_file=sys.stderr,
                     cwd=str(root),
+                    extra_arguments=["--IPKernelApp.log_level=CRITICAL"],
                 )
             except PapermillExecutionError:
                 failed.write_bytes(temporary.read_bytes())
