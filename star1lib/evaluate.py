@@ -7,6 +7,7 @@ Inspect log that the viewer opens; a changed judge grades that transcript again 
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -115,7 +116,9 @@ class _Run:
             return read_records(target / "items.jsonl", ItemResult)
         fresh = transcript is None
         evaluated = self._generate() if transcript is None else _read_log(transcript)
-        answers = [_answer(sample, question) for sample, question in self._paired(evaluated)]
+        # A server's template may open the thinking; our own provider has split it off already.
+        opened = self.subject.served and self.subject.thinking
+        answers = [_answer(sample, question, opened) for sample, question in self._paired(evaluated)]
         graded = self.benchmark.grade(answers, self.panel)
         name = self._write_scores(evaluated, graded)
         items = [self._item(a, grade) for a, grades in zip(answers, graded, strict=True) for grade in grades]
@@ -158,6 +161,7 @@ class _Run:
         from inspect_ai.solver import generate
 
         settings = self._generation()
+        penalised = settings["repetition_penalty"] != 1.0
         samples = [Sample(id=question.id, input=self.benchmark.ask(question)) for question in self.questions]
         task = Task(
             name=f"{self.subject.variant}-{self.benchmark.name}",
@@ -173,7 +177,8 @@ class _Run:
             max_samples=len(samples) if not self.subject.served else 32,
             max_tokens=settings["max_tokens"],
             temperature=0.0,
-            extra_body={"repetition_penalty": settings["repetition_penalty"]},
+            # A parameter of vLLM and of our own provider: servers that do not know it refuse it, so only when it acts.
+            extra_body={"repetition_penalty": settings["repetition_penalty"]} if penalised else None,
             log_level="warning",
         )
         if done.status != "success" or not done.samples or len(done.samples) != len(samples):
@@ -185,12 +190,17 @@ class _Run:
         return done
 
     def _model(self) -> Any:
+        from inspect_ai._util.error import PrerequisiteError
         from inspect_ai.model import get_model
 
         from . import provider
 
         if self.subject.served:
-            return get_model(self.subject.model, memoize=False)
+            try:
+                return get_model(self.subject.model, memoize=False)
+            except PrerequisiteError as err:
+                reason = " ".join(re.sub(r"\[/?[a-z]+\]", "", str(err.message)).split())
+                raise UserError(f"{self.subject.model}: {reason} Set the variables that `make serve` names.") from err
         return provider.local_model(self.subject.variant, self.subject.model, self.subject.thinking)
 
     def _paired(self, evaluated: EvalLog) -> list[tuple[EvalSample, Question]]:
@@ -253,7 +263,7 @@ def _read_log(path: Path) -> EvalLog:
     return read_eval_log(str(path))
 
 
-def _answer(sample: EvalSample, question: Question) -> Answer:
+def _answer(sample: EvalSample, question: Question, opened: bool = False) -> Answer:
     """The response in a transcript: thinking from its own content part, or split off the text."""
     output = sample.output
     message = output.message if output.choices else None
@@ -261,7 +271,7 @@ def _answer(sample: EvalSample, question: Question) -> Answer:
     thinking = "\n".join(part.reasoning for part in parts if part.type == "reasoning")
     text = message.text if message else ""
     cut_off = output.stop_reason in ("max_tokens", "model_length")
-    thought = chat.split_thinking(text)
+    thought = chat.split_thinking(text, opened)
     if thinking or (parts and parts[0].type == "reasoning"):
         ended = bool(text.strip()) or (output.metadata or {}).get("thinking") == "closed"
         thought = chat.Thought(thinking.strip(), text.strip(), "closed" if ended else "open")
