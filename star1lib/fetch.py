@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from . import model as models
 from .errors import UserError
-from .io import sha256_file
+from .io import sha256_file, verify_manifest
 
 if TYPE_CHECKING:
     from .source_row import Source
@@ -23,13 +23,25 @@ def locate(source: Source, mirror: Path | None) -> list[Path]:
         path = mirror / source.mirror
         if path.exists():
             return [checked(path, source.sha256, source.name)]
+    if source.export:
+        return [_exported(source, mirror)]
     if source.package:
         package, version = source.package
         return [models.package_file(package, version, name) for name in source.files]
     if source.url and source.sha256:
         return [_repository(source)]
     if source.hub:
-        return [_hub(source)]
+        return [hub_file(source)]
+    raise UserError(f"{source.name}: {source.how_to_get()}")
+
+
+def _exported(source: Source, mirror: Path | None) -> Path:
+    """A subset that `make export-subsets` wrote, in the build folder or in the mirror, checked by its manifest."""
+    for folder in (Path("build/subsets"), *([mirror / "subsets"] if mirror else [])):
+        path = folder / source.export
+        if path.exists():
+            verify_manifest(folder)
+            return path
     raise UserError(f"{source.name}: {source.how_to_get()}")
 
 
@@ -58,7 +70,11 @@ def _repository(source: Source) -> Path:
         ) from err
 
 
-def _hub(source: Source) -> Path:
+def hub_file(source: Source) -> Path:
+    """The hub file that the user has pinned for `source`, fetched at its revision and checked.
+
+    Raises :class:`UserError` without a pin, without a token for a gated set, and on a hash mismatch.
+    """
     from . import pins
 
     pin = pins.get(source.name)
