@@ -17,8 +17,9 @@ from pydantic import Field, ValidationError
 from .errors import UserError
 from .io import parse_record, read_jsonl, read_records, write_jsonl, write_manifest
 from .records import Example, NonEmpty, Record
+from .sampling import subset
 from .train import TrainConfig, history, train
-from .training_set import TrainRow, rows, split_twins, subset
+from .training_set import TrainRow, rows, split_twins
 
 log = logging.getLogger(__name__)
 BASE = "base"

@@ -20,7 +20,7 @@ from .minors import withhold
 from .records import Example, Question, Tagged
 from .roles import Role
 from .roles import load as load_roles
-from .training_set import subset
+from .sampling import subset
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ executed notebooks of the stages it needs.
 from __future__ import annotations
 
 import ast
+import functools
 import json
 import logging
 from collections.abc import Iterable
@@ -39,6 +40,12 @@ def imported_modules(source: str, package: tuple[str, ...] = ()) -> set[str]:
     return found
 
 
+@functools.lru_cache(maxsize=1024)
+def _imports_of(file: Path, package: tuple[str, ...], changed: int) -> frozenset[str]:
+    """The imports of a module; `changed`, its time of change, keeps an edited file from being read from memory."""
+    return frozenset(imported_modules(file.read_text(encoding="utf-8"), package))
+
+
 def module_file(name: str, root: Path) -> Path | None:
     """The file of a dotted module name, or None when the name is an attribute and not a module."""
     path = root / Path(*name.split("."))
@@ -61,7 +68,7 @@ def closure(source: str, root: Path) -> set[Path]:
         files |= set(_data_of(file, root))
         relative = file.relative_to(root)
         package = relative.parts[:-1]
-        todo += imported_modules(file.read_text(encoding="utf-8"), package)
+        todo += _imports_of(file, package, file.stat().st_mtime_ns)
         todo += _siblings_loaded_by_name(file, root)
     return files
 
@@ -141,14 +148,15 @@ def write(profile: profiles.Profile, *, mirror: str | None, root: Path = Path())
     lines = ["# Written by `python -m star1lib graph`; do not edit.", ""]
     targets = [executed(name, stage.name) for stage in study.STAGES]
     lines += [f"all: {' '.join(map(str, targets))}", ".PHONY: all", ""]
+    needed = {stage.name: prerequisites(stage, name, root) for stage in study.STAGES}
     for stage, target in zip(study.STAGES, targets, strict=True):
         lines += [
-            f"{target}: {' '.join(map(str, prerequisites(stage, name, root)))}",
+            f"{target}: {' '.join(map(str, needed[stage.name]))}",
             f"\t@$(PYTHON) -m star1lib run --profile {name} {stage.name}",
             "",
         ]
     # A module that a fresh checkout no longer has must not stop make with "no rule".
-    sources = sorted({str(path) for stage in study.STAGES for path in prerequisites(stage, name, root)})
+    sources = sorted({str(path) for paths in needed.values() for path in paths})
     lines += [f"{path}:" for path in sources if path not in {str(target) for target in targets}]
     path = root / study.BUILD / name / "graph.mk"
     text = "\n".join(lines) + "\n"

@@ -97,7 +97,7 @@ def refreshed(text: str, root: Path = Path()) -> str:
 
 def _markdown(build: Path, name: str) -> list[str]:
     if not tables.exists(build, name):
-        return [f"(no `{name}` table in {build.as_posix()})"]
+        return [f"(no `{name}` table in figures/{build.name} yet)"]
     frame = readable(tables.read(build, name)).astype(str)
     if "undecided" in frame.columns and set(frame["undecided"]) <= {"0.0", ""}:
         frame = frame.drop(columns="undecided")

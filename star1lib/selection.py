@@ -157,7 +157,7 @@ def selection_table(result: SelectionResult) -> list[dict[str, Any]]:
 def audit_table(result: SelectionResult, *, rows: int, seed: int) -> list[dict[str, Any]]:
     """What the rule scorer sees of flaws put into full-marks traces (AUC per flaw)."""
     from . import audit
-    from .training_set import subset
+    from .sampling import subset
 
     good = subset(select.high_quality(result.scored), rows, seed)
     return audit.scorer_table(good, scoring.score, seed=seed) if len(good) > 1 else []

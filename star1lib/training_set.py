@@ -48,22 +48,6 @@ def rows(examples: Iterable[Example], *, thinking: bool, kind: str = "safety") -
     return out
 
 
-def subset(examples: Sequence[Example], limit: int | None, seed: int, *, max_chars: int | None = None) -> list[Example]:
-    """At most `limit` examples, a seeded sample in the original order, none longer than `max_chars` characters.
-
-    The length is that of question, trace and answer together; None means no bound.
-    """
-    short = [
-        example
-        for example in examples
-        if max_chars is None or len(example.question) + len(example.thinking) + len(example.answer) <= max_chars
-    ]
-    if limit is None or limit >= len(short):
-        return short
-    chosen = sorted(random.Random(seed).sample(range(len(short)), limit))
-    return [short[index] for index in chosen]
-
-
 def split_twins(twins: Sequence[Example], train: int, seed: int) -> tuple[list[Example], list[Example]]:
     """Benign twins to train on (`train` of them) and the others, held out to measure over-refusal (paper 4.3)."""
     if train >= len(twins):

@@ -11,7 +11,8 @@ from star1lib import io, model
 from star1lib.arms import Recipe, held_out_twins, training_rows
 from star1lib.errors import UserError
 from star1lib.records import Example, question_id
-from star1lib.training_set import rows, split_twins, subset, tokenize
+from star1lib.sampling import subset
+from star1lib.training_set import rows, split_twins, tokenize
 
 
 def example(text: str, thinking: str = "Let me weigh this.", answer: str = "I can't help.") -> Example:
