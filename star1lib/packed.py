@@ -40,6 +40,12 @@ class Projection:
         out = torch.cat([x @ part for part in self.parts], dim=-1)
         return out if self.bias is None else out + self.bias
 
+    def add_to(self, x: Tensor, y: Tensor) -> Tensor:
+        """`x` plus the layers' outputs on `y`; `x` may be overwritten."""
+        if len(self.parts) == 1 and self.bias is None:
+            return x.addmm_(y, self.parts[0])
+        return x.add_(self(y))
+
 
 class Head:
     """The output layer; packed, its logits live in one buffer that the next call overwrites."""

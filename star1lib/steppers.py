@@ -114,7 +114,8 @@ class FastLlama:
             raise OutOfCacheError(f"{size} bytes of keys and values, {self.cache_bytes} are set aside")
         places = torch.arange(positions, device=self.device)[None]
         cos, sin = self.body.rotary_emb(self.embedding[:1, None], places)
-        self.cos, self.sin = cos[0, :, None], sin[0, :, None]
+        self.cos, self.sin = cos[0, :, None], sin[0, :, None].clone()
+        self.sin[..., : self.head_dim // 2].neg_()
         # The kernel multiplies masked values by zero: they must be finite, so not `empty`.
         return torch.zeros(shape, dtype=self.dtype, device=self.device)
 
@@ -134,7 +135,7 @@ class FastLlama:
 
     def _rotate(self, heads: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         half = self.head_dim // 2
-        turned = torch.cat((-heads[..., half:], heads[..., :half]), dim=-1)
+        turned = torch.cat((heads[..., half:], heads[..., :half]), dim=-1)
         return torch.addcmul(heads * cos, turned, sin)
 
     def _blocks(self, x: Tensor, cos: Tensor, sin: Tensor, attend: Any) -> Tensor:
@@ -144,9 +145,9 @@ class FastLlama:
             mixed = layer.qkv(F.rms_norm(x, x.shape[-1:], layer.norm1, self.eps)).view(len(x), -1, self.head_dim)
             turned = self._rotate(mixed[:, :rotated], cos, sin)
             kv = torch.cat((turned[:, self.heads :], mixed[:, rotated:]), dim=1)
-            x = x + layer.out(attend(index, turned[:, : self.heads], kv))
+            x = layer.out.add_to(x, attend(index, turned[:, : self.heads], kv))
             gate, up = layer.gate_up(F.rms_norm(x, x.shape[-1:], layer.norm2, self.eps)).chunk(2, dim=-1)
-            x = x + layer.down(F.silu(gate).mul_(up))
+            x = layer.down.add_to(x, F.silu(gate).mul_(up))
         return F.rms_norm(x, x.shape[-1:], self.last_norm, self.eps)
 
     def _forward_new(self, sequences: Sequence[Sequence[int]]) -> Tensor:
@@ -197,13 +198,14 @@ class FastLlama:
         """Extend every row by one token, shape (rows,); next logits, shape (rows, vocabulary)."""
         n, longest = self.rows, int(self.lengths.max()) + 1
         self._reserve(n, longest)
-        every = torch.arange(n, device=self.device)
+        spots = torch.arange(n * 2 * self.kv_heads, device=self.device).view(n, -1) * self.cache.shape[3]
+        spots = (spots + self.lengths[:, None]).flatten()
         mask = (torch.arange(longest, device=self.device)[None] <= self.lengths[:, None])[:, None, None]
         cos, sin = self.cos[self.lengths], self.sin[self.lengths]
 
         def attend(index: int, q: Tensor, kv: Tensor) -> Tensor:
             cache = self.cache[index, :n]
-            cache[every, :, self.lengths] = kv
+            cache.view(-1, self.head_dim).index_copy_(0, spots, kv.view(-1, self.head_dim))
             keys, values = cache[:, :, :longest].chunk(2, dim=1)
             query = q.reshape(n, self.kv_heads, self.groups, self.head_dim)
             return F.scaled_dot_product_attention(query, keys, values, attn_mask=mask).reshape(n, -1)
