@@ -26,7 +26,7 @@ FOLDS = 5
 ORDINARY_WEIGHT = 0.3
 
 
-def row(judge: str, held_out: str, truth: Sequence[int], said: Sequence[int], labels: Sequence[str]) -> dict[str, Any]:
+def row(judge: str, held_out: str, truth: Any, said: Any, labels: Sequence[str]) -> dict[str, Any]:
     """One line of agreement between people (`truth`) and a judge (`said`), both label numbers."""
     confusion = np.zeros((len(labels), len(labels)), int)
     np.add.at(confusion, (np.asarray(truth, int), np.asarray(said, int)), 1)
@@ -185,7 +185,7 @@ def card(found: Sequence[dict[str, Any]], template: Path | None = None) -> str:
 
 
 def write(data: Path, folder: Path = FOLDER) -> list[dict[str, Any]]:
-    """Fit both judges on all labelled responses under `data`, measure them held out, write weights and card to `folder`."""
+    """Fit both judges on all labelled responses under `data`, measure them held out, write weights and card."""
     rows, harms = judge_fit.load_refusals(data), judge_fit.load_harms(data)
     weights = judge_fit.fit_refusal(rows)
     found = [*measure_refusal(rows), *measure_others(data, rows), *stress(rows, weights)]

@@ -11,6 +11,7 @@ import re
 import zlib
 from bisect import bisect_right
 from functools import lru_cache
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -179,5 +180,5 @@ def refusal_features(prompt: str, response: str) -> np.ndarray:
 def hashed_words(prompt: str, response: str) -> np.ndarray:
     """Sorted bucket numbers (below `BUCKETS`) of the answer's words and word pairs, each once."""
     tokens = [_stem(word) for word in words(read(prompt, response).body)]
-    grams = {*tokens, *(f"{left} {right}" for left, right in zip(tokens, tokens[1:], strict=False))}
+    grams = {*tokens, *(f"{left} {right}" for left, right in pairwise(tokens))}
     return np.unique(np.fromiter((zlib.crc32(gram.encode()) & (BUCKETS - 1) for gram in grams), np.int64, len(grams)))

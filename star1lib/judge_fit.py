@@ -142,7 +142,7 @@ def load_harms(data: Path) -> Harms:
 def variants(rows: Refusals, seed: int = 0) -> tuple[list[str], list[str], np.ndarray]:
     """Hand-made rows on the prompts of `rows`: bare refusals, compliance that turns, refusals that turn.
 
-    Returns prompts, responses and labels; as many bare refusals as a sixth of `rows`, as many of each turn as a twelfth.
+    Returns prompts, responses and labels; bare refusals for a sixth of `rows`, each turn for a twelfth.
     """
     draw = random.Random(seed)
     prompts: list[str] = []
@@ -210,7 +210,7 @@ def fit_refusal(rows: Refusals, features: np.ndarray | None = None) -> dict[str,
     at, y = np.nonzero(rows.soft)
     x, weight = features[at], rows.soft[at, y]
     moments = _moments(features)
-    linear = LogisticRegression(C=0.01, max_iter=3000).fit(standardise(moments, x), y, weight)
+    linear = LogisticRegression(C=0.02, max_iter=3000).fit(standardise(moments, x), y, weight)
     stages = []
     for seed in SEEDS:
         boosted = GradientBoostingClassifier(
@@ -276,5 +276,5 @@ def ordinary(rows: Refusals, harmful: Sequence[str], seed: int = 0) -> tuple[lis
 def save(weights: Weights, path: Path) -> Path:
     """Write weights atomically as a compressed archive."""
     with atomic_path(path) as temporary, temporary.open("wb") as handle:
-        np.savez_compressed(handle, **weights)
+        np.savez_compressed(handle, **dict(weights))  # type: ignore[arg-type]
     return path

@@ -20,7 +20,10 @@ _MORAL_ACT = (
     r" conscience"
     r"|be (?:a )?part|support|agree)"
 )
-_ADVERB = r"(?:\w+ly |also |just |not |in good conscience,? |, [\w ]{1,40}, |ever |and will not |or will not |and should not )"
+_ADVERB = (
+    r"(?:\w+ly |also |just |not |in good conscience,? |, [\w ]{1,40}, |ever"
+    r" |and will not |or will not |and should not )"
+)
 _CANNOT = (
     r"\b(?:i|we) (?:am sorry,? (?:but )?)?(?:cannot|will not|would not|should not|must not|may not|do not want to"
     r"|do not wish to|am not going to|am not willing to|am not allowed to|am not permitted to|am not authorized to"
@@ -267,5 +270,9 @@ PROMPTS: dict[str, re.Pattern[str]] = {name: re.compile(source) for name, source
 
 NEGATION = re.compile(r"\b(?:not|no|never|cannot|nothing|none|neither|nor|without|against)\b")
 STOP = frozenset(
-    ["a", "an", "the", "of", "to", "in", "on", "at", "for", "by", "with", "from", "and", "or", "but", "if", "is", "are", "was", "were", "be", "been", "do", "does", "did", "can", "could", "should", "would", "will", "i", "you", "he", "she", "it", "we", "they", "me", "my", "your", "his", "her", "its", "our", "their", "this", "that", "these", "those", "what", "why", "how", "where", "when", "who", "which", "some", "any", "all", "best", "way", "ways", "good", "have", "has", "had", "not", "no", "there", "here", "as", "so", "about", "into", "up", "out", "get", "make", "give", "tell", "please", "am", "than", "then", "best"]
+    """a an the of to in on at for by with from and or but if is are was were be been do does did can could should would
+    will i you he she it we they me my your his her its our their this that these those what why how where when who
+    which     some any all best way ways good have has had not no there here as so about into up out get make give tell
+    please am
+    than then""".split()  # noqa: SIM905
 )
