@@ -212,6 +212,9 @@ class _Run:
         from inspect_ai import score
         from inspect_ai.log import write_eval_log
 
+        # Scoring a transcript looks its model up; a process that only judges has not registered ours yet.
+        from . import provider  # noqa: F401
+
         location = evaluated.location
         by_id = {question.id: grades for question, grades in zip(self.questions, graded, strict=True)}
         metrics = list(dict.fromkeys(grade.metric for grades in graded for grade in grades))
