@@ -55,7 +55,7 @@ def results(profile: profiles.Profile, out: Path) -> dict[str, Any]:
         "profile": profile.model_dump(),
         "date": datetime.date.today().isoformat(),
         "machine": report.machine(),
-        "seconds": read_json(timings) if timings.exists() else {},
+        "notebook_seconds": read_json(timings) if timings.exists() else {},
         "files": report.hashes(out),
         "main": _rows(out, "main"),
         "findings": _rows(out, "findings"),
