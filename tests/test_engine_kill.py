@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -87,6 +87,15 @@ def test_ten_kills_change_neither_the_journal_nor_the_number_of_calls(tmp_path: 
         assert len(book) == CALLS and not book.damaged and not list(book.errors())
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Interrupts raise here too when the tests run in the background, where a shell has them ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize("in_notebook", [False, True])
 def test_an_interrupt_keeps_what_has_arrived_and_frees_the_journal(tmp_path: Path, in_notebook: bool) -> None:
     journal = tmp_path / "j.jsonl"
