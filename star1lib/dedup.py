@@ -5,21 +5,24 @@ scikit-learn's `TfidfVectorizer` over all texts, cosine in double precision; a t
 similar to nothing. Embeddings: cosine of the given vectors. Similarities within `EPSILON` below the
 threshold count as reaching it, so that rounding in the last bits decides nothing.
 
-How it scales: terms are ordered from rare to common, and each kept row is indexed only by the head of
-its terms that could bring a pair to the threshold (what is left out has too little norm). Candidates
-come from a sparse product of heads, block by block, and only candidates are compared in full.
+How it scales: terms are ordered from rare to common, and each row is cut to the head of its terms, so long that
+what is left out has a norm below `_REST`. A sparse product of heads, block by block against the heads of the rows
+kept so far, bounds every cosine from above; only pairs whose bound reaches the threshold are compared in full.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
 EPSILON = 1e-9
-_BLOCK = 2048
+_BLOCK = 1024
+_REST = 0.4
+_STORE = 16_384
 
 
 @dataclass(frozen=True)
@@ -69,45 +72,74 @@ def tfidf(texts: Sequence[str], threshold: float = 0.6) -> Kept:
 
 def _sparse_greedy(matrix: Any, threshold: float) -> Kept:
     """The greedy rule on rows of length one (or zero)."""
-    from scipy.sparse import csr_matrix, vstack
-
-    count = matrix.shape[0]
-    if count == 0:
-        return Kept([], [])
-    matrix = _rare_terms_first(matrix)
-    heads = _heads(matrix, threshold - EPSILON)
     bar = threshold - EPSILON
+    heads = _heads(_rare_terms_first(matrix), min(_REST, max(bar, 0.0))) if matrix.shape[0] else None
     kept: list[int] = []
     removed: list[Removed] = []
-    index: Any = csr_matrix((0, matrix.shape[1]))
-    kept_rows = np.empty(0, dtype=np.int64)
-    for start in range(0, count, _BLOCK):
-        block = np.arange(start, min(start + _BLOCK, count))
-        against_kept = _pairs(matrix, heads[block], index, block, kept_rows)
-        inside = _pairs(matrix, heads[block], heads[block].T.tocsr().T, block, block)
+    segments: list[_Segment] = []
+    for start in range(0, matrix.shape[0], _BLOCK):
+        assert heads is not None
+        rows = np.arange(start, min(start + _BLOCK, matrix.shape[0]))
         best: dict[int, tuple[float, int]] = {}
-        for row, partner, score in against_kept:
-            if score >= bar and score > best.get(row, (-1.0, -1))[0]:
-                best[row] = (score, partner)
-        earlier: dict[int, list[tuple[int, float]]] = {}
-        for row, partner, score in inside:
-            if partner < row and score >= bar:
-                earlier.setdefault(row, []).append((partner, score))
-        fresh: set[int] = set()
-        for row in block.tolist():
-            found = best.get(row)
-            for partner, score in earlier.get(row, []):
-                if partner in fresh and (found is None or score > found[0]):
-                    found = (score, partner)
-            if found is None:
-                kept.append(row)
-                fresh.add(row)
+        for segment in segments:
+            _improve(best, *_near(heads, rows, segment, bar))
+        alive = rows[[row not in best for row in rows.tolist()]]
+        inside = _by_row(*_near(heads, alive, _segment(heads, alive), bar))
+        fresh: list[int] = []
+        for row in rows.tolist():
+            # A row that is out already needs no partner of its own block; one still in looks at the kept ones there.
+            for partner, score in inside.get(row, []):
+                if partner not in best and score > best.get(row, (-2.0, -1))[0]:
+                    best[row] = (score, partner)
+            if row in best:
+                removed.append(Removed(row, best[row][1], best[row][0]))
             else:
-                removed.append(Removed(row, found[1], found[0]))
-        new = np.array(sorted(fresh), dtype=np.int64)
-        kept_rows = np.concatenate([kept_rows, new])
-        index = vstack([index, heads[new]], format="csr") if index.shape[0] else heads[new]
+                fresh.append(row)
+        kept += fresh
+        if fresh:
+            _append(segments, heads, np.array(fresh))
     return Kept(kept, removed)
+
+
+@dataclass(frozen=True)
+class _Heads:
+    """All rows with rare terms first, their heads in single precision, and the norm of what each head leaves out."""
+
+    matrix: Any
+    heads: Any
+    rest: np.ndarray
+
+
+@dataclass(frozen=True)
+class _Segment:
+    """Some kept rows: their indices in order and their heads, transposed."""
+
+    rows: np.ndarray
+    columns: Any
+
+
+def _segment(heads: _Heads, rows: np.ndarray) -> _Segment:
+    return _Segment(rows, heads.heads[rows].T.tocsr())
+
+
+def _append(segments: list[_Segment], heads: _Heads, rows: np.ndarray) -> None:
+    """Add a segment; merge while the last is not much smaller than the one before, so that few remain."""
+    while segments and 2 * len(rows) > len(segments[-1].rows):
+        rows = np.concatenate([segments.pop().rows, rows])
+    segments.append(_segment(heads, rows))
+
+
+def _improve(best: dict[int, tuple[float, int]], rows: np.ndarray, partners: np.ndarray, scores: np.ndarray) -> None:
+    for row, partner, score in zip(rows.tolist(), partners.tolist(), scores.tolist(), strict=True):
+        if score > best.get(row, (-2.0, -1))[0]:
+            best[row] = (score, partner)
+
+
+def _by_row(rows: np.ndarray, partners: np.ndarray, scores: np.ndarray) -> dict[int, list[tuple[int, float]]]:
+    found: dict[int, list[tuple[int, float]]] = {}
+    for row, partner, score in zip(rows.tolist(), partners.tolist(), scores.tolist(), strict=True):
+        found.setdefault(row, []).append((partner, score))
+    return found
 
 
 def _rare_terms_first(matrix: Any) -> Any:
@@ -122,97 +154,126 @@ def _rare_terms_first(matrix: Any) -> Any:
     return reordered
 
 
-def _heads(matrix: Any, bar: float) -> Any:
-    """Each row cut to the fewest rare terms such that the rest has a norm below `bar`.
+def _heads(matrix: Any, rest: float) -> _Heads:
+    """Each row cut to the fewest rare terms such that the norm of the others is below `rest`.
 
-    Two rows of length one whose heads share no term have a cosine below `bar`: of their common terms, the
-    rarest lies outside both heads or outside one; then all of them lie in that row's rest, whose norm is below it.
+    Of two rows, take the one whose head ends earlier in the order of terms. All that the product of heads misses of
+    their cosine lies in that row's others, and the other row has length one: so the cosine is at most the product of
+    heads plus the larger of the two norms left out.
     """
     from scipy.sparse import csr_matrix
 
-    squares = matrix.data**2
-    total = np.concatenate([[0.0], np.cumsum(squares)])
+    total = np.concatenate([[0.0], np.cumsum(matrix.data**2)])
     ends = total[matrix.indptr[1:]]
     owner = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
-    rest = ends[owner] - total[:-1]  # squared norm from this term on
-    keep = rest >= (bar - 1e-7) ** 2
+    # The slack covers the rounding of the running sum: a head may be a term longer than needed, never shorter.
+    keep = ends[owner] - total[:-1] >= rest**2 - 1e-7
     counts = np.bincount(owner[keep], minlength=matrix.shape[0])
     indptr = np.concatenate([[0], np.cumsum(counts)])
-    return csr_matrix((np.ones(int(keep.sum()), dtype=np.float32), matrix.indices[keep], indptr), shape=matrix.shape)
+    heads = csr_matrix((matrix.data[keep].astype(np.float32), matrix.indices[keep], indptr), shape=matrix.shape)
+    left_out = np.sqrt(np.maximum(ends - total[matrix.indptr[:-1] + counts], 0.0) + 1e-9)
+    return _Heads(matrix, heads, left_out.astype(np.float32))
 
 
-def _pairs(matrix: Any, heads: Any, index: Any, rows: np.ndarray, partners: np.ndarray) -> list[tuple[int, int, float]]:
-    """Candidate pairs (row, partner, cosine) between `rows` and `partners` whose heads share a term."""
-    if index.shape[0] == 0 or heads.nnz == 0:
-        return []
-    shared = (heads @ index.T).tocoo()
-    left, right = rows[shared.row], partners[shared.col]
-    earlier = right < left
-    left, right = left[earlier], right[earlier]
-    out: list[tuple[int, int, float]] = []
-    for start in range(0, len(left), 200_000):
-        a, b = left[start : start + 200_000], right[start : start + 200_000]
-        scores = np.asarray(matrix[a].multiply(matrix[b]).sum(axis=1)).ravel()
-        near = scores > 0.0
-        out += zip(a[near].tolist(), b[near].tolist(), scores[near].tolist(), strict=True)
-    return out
+def _near(heads: _Heads, rows: np.ndarray, segment: _Segment, bar: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Rows, partners before them in `segment`, and their cosines, for every pair whose cosine reaches `bar`."""
+    empty = np.empty(0, dtype=np.int64)
+    if not len(rows) or not len(segment.rows):
+        return empty, empty, np.empty(0)
+    found: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = [(empty, empty, np.empty(0))]
+    for part in _parts(heads.heads[rows], segment.columns):
+        product = heads.heads[rows[part]] @ segment.columns
+        left = np.repeat(rows[part], np.diff(product.indptr))
+        right = segment.rows[product.indices]
+        # 1e-5: single precision of the product.
+        bound = product.data + np.maximum(heads.rest[left], heads.rest[right])
+        possible = (bound >= bar - 1e-5) & (right < left)
+        left, right = left[possible], right[possible]
+        for start in range(0, len(left), 100_000):
+            a, b = left[start : start + 100_000], right[start : start + 100_000]
+            scores = _cosines(heads.matrix, a, b)
+            found.append((a[scores >= bar], b[scores >= bar], scores[scores >= bar]))
+    first, second, third = zip(*found, strict=True)
+    order = np.lexsort((np.concatenate(second), np.concatenate(first)))
+    return np.concatenate(first)[order], np.concatenate(second)[order], np.concatenate(third)[order]
+
+
+def _parts(rows: Any, columns: Any, limit: int = 8_000_000) -> list[slice]:
+    """Slices of `rows` whose product with `columns` has at most about `limit` entries, so that memory is bounded."""
+    lengths = np.diff(columns.indptr)[rows.indices]
+    cost = np.concatenate([[0], np.cumsum(lengths)])[rows.indptr]
+    cuts = np.searchsorted(cost, np.arange(limit, cost[-1] + limit, limit)) if cost[-1] else np.array([len(cost) - 1])
+    edges = sorted({0, len(cost) - 1, *np.clip(cuts, 1, len(cost) - 1).tolist()})
+    return [slice(a, b) for a, b in pairwise(edges)]
+
+
+def _cosines(matrix: Any, left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Dot products of the rows `left` with the rows `right`, pair by pair, in double precision."""
+    lengths = np.diff(matrix.indptr)[left].astype(np.int64)
+    starts = np.concatenate([[0], np.cumsum(lengths)])
+    places = np.arange(starts[-1]) - np.repeat(starts[:-1], lengths) + np.repeat(matrix.indptr[left], lengths)
+    others = np.asarray(matrix[np.repeat(right, lengths), matrix.indices[places]]).ravel()
+    return np.add.reduceat(others * matrix.data[places], starts[:-1]) if len(places) else np.zeros(len(left))
 
 
 def embedding(vectors: np.ndarray, threshold: float = 0.7, block: int = 1024) -> Kept:
-    """The greedy cosine rule with partners; blocks of single-precision products, near ones again in double."""
+    """The greedy cosine rule with partners; blocks of single-precision products, near ones again in double.
+
+    Besides `vectors` only the kept rows are held, in single precision.
+    """
     vectors = np.asarray(vectors)
-    count = len(vectors)
-    if count == 0:
-        return Kept([], [])
-    norms = np.linalg.norm(vectors.astype(np.float64), axis=1)
-    safe = np.where(norms > 0, norms, 1.0)
-    unit = (vectors / safe[:, None]).astype(np.float32)
-    bar, slack = threshold - EPSILON, 1e-4
+    bar = threshold - EPSILON
+    # Bounds the rounding of a single-precision product of two rows of length one.
+    slack = 1.3e-7 * (vectors.shape[1] + 8) if vectors.ndim == 2 else 0.0
+    norms = np.ones(len(vectors))
     kept: list[int] = []
     removed: list[Removed] = []
+    store: list[np.ndarray] = []
 
-    def exact(row: int, partner: int) -> float:
-        a, b = vectors[row].astype(np.float64), vectors[partner].astype(np.float64)
-        return float(a @ b / (safe[row] * safe[partner]))
+    def best_exact(row: int, partners: Sequence[int]) -> tuple[float, int]:
+        a = vectors[row].astype(np.float64)
+        scores = [float(a @ vectors[p].astype(np.float64) / (norms[row] * norms[p])) for p in partners]
+        top = int(np.argmax(scores))
+        return scores[top], partners[top]
 
-    store = np.empty((min(count, 4096), unit.shape[1]), dtype=np.float32)
-    for start in range(0, count, block):
-        rows = unit[start : start + block]
-        size = len(kept)
+    for start in range(0, len(vectors), block):
+        wide = vectors[start : start + block].astype(np.float64)
+        lengths = np.linalg.norm(wide, axis=1)
+        norms[start : start + block] = np.where(lengths > 0, lengths, 1.0)
+        rows = (wide / norms[start : start + block, None]).astype(np.float32)
         best = np.full(len(rows), -2.0, dtype=np.float32)
-        arg = np.zeros(len(rows), dtype=np.int64)
-        for first in range(0, size, 16_384):
-            products = rows @ store[first : min(first + 16_384, size)].T
+        place = np.zeros(len(rows), dtype=np.int64)
+        for number, chunk in enumerate(store):
+            products = rows @ chunk.T
             top = products.argmax(axis=1)
             values = products[np.arange(len(rows)), top]
             better = values > best
-            best[better], arg[better] = values[better], top[better] + first
-        inside = rows @ rows.T
-        fresh: list[int] = []
+            best[better], place[better] = values[better], top[better] + number * _STORE
+        inside = np.tril(rows @ rows.T, -1) >= bar - slack if bar - slack > 0 else np.tri(len(rows), k=-1, dtype=bool)
+        is_fresh = np.zeros(len(rows), dtype=bool)
         for offset in range(len(rows)):
             row = start + offset
-            partner, score = -1, -2.0
+            found = (-2.0, -1)
             if best[offset] >= bar - slack:
-                partner, score = kept[arg[offset]], exact(row, kept[arg[offset]])
-            near = [f for f in fresh if inside[offset, f - start] >= bar - slack] if fresh else []
-            for candidate in near:
-                value = exact(row, candidate)
-                if value > score:
-                    partner, score = candidate, value
-            if score < bar and best[offset] >= bar - slack and norms[row] > 0:
-                # The best in single precision just missed in double: another kept one may reach it.
-                close = np.flatnonzero(rows[offset] @ store[:size].T >= bar - slack)
-                for position in close.tolist():
-                    value = exact(row, kept[position])
-                    if value > score:
-                        partner, score = kept[position], value
-            if score >= bar and norms[row] > 0:
-                removed.append(Removed(row, partner, score))
+                found = best_exact(row, [kept[place[offset]]])
+                if found[0] < bar:
+                    # The best in single precision just missed in double: another kept one may reach it.
+                    close = np.concatenate([chunk @ rows[offset] for chunk in store]) >= bar - slack
+                    found = best_exact(row, [kept[position] for position in np.flatnonzero(close).tolist()])
+            near = np.flatnonzero(inside[offset] & is_fresh)
+            if len(near):
+                found = max(found, best_exact(row, (near + start).tolist()), key=lambda pair: pair[0])
+            if found[0] >= bar and lengths[offset] > 0 and found[1] >= 0:
+                removed.append(Removed(row, found[1], found[0]))
             else:
-                fresh.append(row)
-        while len(store) < size + len(fresh):
-            store = np.concatenate([store, np.empty_like(store)])
-        if fresh:
-            store[size : size + len(fresh)] = unit[fresh]
-        kept += fresh
+                is_fresh[offset] = True
+        kept += (np.flatnonzero(is_fresh) + start).tolist()
+        _store(store, rows[is_fresh])
     return Kept(kept, removed)
+
+
+def _store(chunks: list[np.ndarray], rows: np.ndarray) -> None:
+    """Append `rows` to chunks of at most `_STORE` rows; only the last chunk is ever copied."""
+    if chunks and len(chunks[-1]) < _STORE:
+        rows = np.concatenate([chunks.pop(), rows])
+    chunks += [rows[first : first + _STORE].copy() for first in range(0, len(rows), _STORE)]
