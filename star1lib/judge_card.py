@@ -32,6 +32,9 @@ def row(judge: str, held_out: str, truth: Any, said: Any, labels: Sequence[str])
     np.add.at(confusion, (np.asarray(truth, int), np.asarray(said, int)), 1)
     agreed, n = int(np.trace(confusion)), int(confusion.sum())
     interval = wilson(agreed, n)
+    # Where people gave one label throughout, kappa is 0 however well a judge does: it says nothing.
+    several = len(set(map(int, truth))) > 1
+    kappa = float(cohen_kappa(list(map(int, truth)), list(map(int, said)))) if several else float("nan")
     return {
         "judge": judge,
         "held_out": held_out,
@@ -39,7 +42,7 @@ def row(judge: str, held_out: str, truth: Any, said: Any, labels: Sequence[str])
         "agreement": round(agreed / n, 4),
         "low": round(interval.low, 4),
         "high": round(interval.high, 4),
-        "kappa": round(float(cohen_kappa(list(map(int, truth)), list(map(int, said)))), 3),
+        "kappa": round(kappa, 3),
         "labels": list(labels),
         "confusion": confusion.tolist(),
     }
