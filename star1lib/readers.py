@@ -39,11 +39,12 @@ def json_of(path: Path) -> Any:
 
 
 def rows_of(path: Path) -> Iterator[tuple[int, Row]]:
-    """Numbered rows of a CSV, JSONL or JSON-list file; a parquet file needs pyarrow."""
-    if path.suffix == ".csv":
+    """Numbered rows of a CSV, TSV, JSONL or JSON-list file; a parquet file needs pyarrow."""
+    if path.suffix in (".csv", ".tsv"):
         csv.field_size_limit(1 << 30)
         try:
-            yield from enumerate(csv.DictReader(io.StringIO(text_of(path))), start=2)
+            delimiter = "\t" if path.suffix == ".tsv" else ","
+            yield from enumerate(csv.DictReader(io.StringIO(text_of(path)), delimiter=delimiter), start=2)
         except csv.Error as err:
             raise UserError(f"{path.name}: not valid CSV ({err}); fetch the file again.") from err
     elif ".jsonl" in path.suffixes:
@@ -59,12 +60,19 @@ def rows_of(path: Path) -> Iterator[tuple[int, Row]]:
     elif path.suffix == ".parquet":
         import pyarrow.parquet
 
-        yield from enumerate(pyarrow.parquet.read_table(path).to_pylist(), start=1)
+        try:
+            table = pyarrow.parquet.read_table(path)
+        except (OSError, pyarrow.ArrowException) as err:
+            raise UserError(f"{path.name}: not a whole parquet file; it is damaged, fetch it again.") from err
+        yield from enumerate(table.to_pylist(), start=1)
     else:
-        value = json_of(path)
-        if not isinstance(value, list):
-            raise UserError(f"{path.name}: a list of rows was expected; the upstream format changed.")
-        yield from enumerate(value, start=1)
+        yield from enumerate(_expect(json_of(path), list, path.name, "a list of rows"), start=1)
+
+
+def _expect(value: Any, kind: type, where: str, what: str) -> Any:
+    if not isinstance(value, kind):
+        raise UserError(f"{where}: {what} was expected; the upstream format changed, correct the sources table.")
+    return value
 
 
 def field(row: Any, name: str, where: str) -> Any:
@@ -109,7 +117,7 @@ def lines(path: Path) -> list[Pair]:
 
 def strings(path: Path) -> list[Pair]:
     """A JSON list of questions."""
-    value = json_of(path)
+    value = _expect(json_of(path), list, path.name, "a list of questions")
     return [(question({"item": item}, "item", f"{path.name}, item {n}"), {}) for n, item in enumerate(value, start=1)]
 
 
@@ -117,7 +125,7 @@ def under(key: str) -> Callable[[Path], list[Pair]]:
     """A JSON object with a list of questions under `key`."""
 
     def read(path: Path) -> list[Pair]:
-        items = field(json_of(path), key, path.name)
+        items = _expect(field(json_of(path), key, path.name), list, path.name, f"a list under '{key}'")
         return [(question({key: i}, key, f"{path.name}, item {n}"), {}) for n, i in enumerate(items, start=1)]
 
     return read
@@ -126,10 +134,10 @@ def under(key: str) -> Callable[[Path], list[Pair]]:
 def topics(path: Path) -> list[Pair]:
     """HarmfulQA: topic -> subtopic -> list of questions."""
     out = []
-    for topic, parts in json_of(path).items():
-        for subtopic, items in parts.items():
-            for item in items:
-                where = f"{path.name}, {topic}/{subtopic}"
+    for topic, parts in _expect(json_of(path), dict, path.name, "an object of topics").items():
+        for subtopic, items in _expect(parts, dict, f"{path.name}, {topic}", "an object of subtopics").items():
+            where = f"{path.name}, {topic}/{subtopic}"
+            for item in _expect(items, list, where, "a list of questions"):
                 out.append((question({"item": item}, "item", where), {"topic": topic, "subtopic": subtopic}))
     return out
 

@@ -17,19 +17,19 @@ def _not_contextual(row: Any) -> bool:
 
 
 def _both_unsafe(row: Any) -> bool:
-    return not row["is_response_0_safe"] and not row["is_response_1_safe"]
+    return not any(field(row, f"is_response_{n}_safe", "PKU-SafeRLHF") for n in (0, 1))
 
 
 def _unsafe(row: Any) -> bool:
-    return not row["is_safe"]
+    return not field(row, "is_safe", "BeaverTails")
 
 
 def _vanilla_harmful(row: Any) -> bool:
-    return row["data_type"] == "vanilla_harmful"
+    return str(field(row, "data_type", "WildJailbreak")) == "vanilla_harmful"
 
 
 def _safe(row: Any) -> bool:
-    return row["label"] == "safe"
+    return str(field(row, "label", "XSTest")) == "safe"
 
 
 def gpqa(path: Path) -> list[Pair]:

@@ -34,17 +34,17 @@ def wildchat(rows: Iterable[Row], per_category: int = PER_CATEGORY) -> list[dict
     best: dict[str, list[tuple[float, str, str]]] = {}
     for number, row in enumerate(rows, start=1):
         where = f"WildChat, row {number}"
-        turns = _get(row, "conversation", where)
         english = _get(row, "language", where) == "English"
         if not (_get(row, "toxic", where) and _get(row, "turn", where) == 1 and english):
             continue
-        moderation = _get(row, "openai_moderation", where)[0]
-        if not moderation["flagged"]:
+        moderation = _first(row, "openai_moderation", where)
+        if not _get(moderation, "flagged", where):
             continue
-        text = str(turns[0]["content"]).strip()
-        for category, flagged in moderation["categories"].items():
+        text = str(_get(_first(row, "conversation", where), "content", where)).strip()
+        scores = _get(moderation, "category_scores", where)
+        for category, flagged in _get(moderation, "categories", where).items():
             if flagged and text:
-                score = float(moderation["category_scores"][category])
+                score = float(_get(scores, category, where))
                 best.setdefault(category, []).append((score, text, str(_get(row, "conversation_hash", where))))
     chosen: dict[str, dict[str, Any]] = {}
     for category in sorted(best):
@@ -81,6 +81,14 @@ def _get(row: Row, name: str, where: str) -> Any:
     if name not in row:
         raise UserError(f"{where}: no field '{name}'; the hub set's format changed, pin an older revision.")
     return row[name]
+
+
+def _first(row: Row, name: str, where: str) -> Row:
+    turns = _get(row, name, where)
+    if not turns:
+        raise UserError(f"{where}: field '{name}' is empty; the hub set's format changed, pin an older revision.")
+    first: Row = turns[0]
+    return first
 
 
 def export_subsets(out: Path, load: Callable[[str], Iterable[Row]] | None = None) -> list[Path]:

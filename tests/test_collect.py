@@ -1,0 +1,62 @@
+"""Formats that changed upstream: a set is listed as unavailable with one sentence, and nothing breaks."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from star1lib import readers, sources
+from star1lib.collect import collect, table
+from star1lib.errors import UserError
+from star1lib.io import sha256_file
+
+
+@pytest.mark.parametrize(
+    ("name", "row", "missing"),
+    [
+        ("BeaverTails", '{"prompt": "a"}', "is_safe"),
+        ("PKU-SafeRLHF", '{"prompt": "a", "is_response_0_safe": false}', "is_response_1_safe"),
+        ("WildJailbreak", '{"vanilla": "a"}', "data_type"),
+        ("XSTest-safe", '{"prompt": "a", "type": "t"}', "label"),
+    ],
+)
+def test_a_renamed_filter_column_is_one_sentence(tmp_path: Path, name: str, row: str, missing: str) -> None:
+    path = tmp_path / "x.jsonl"
+    path.write_text(row + "\n")
+    with pytest.raises(UserError, match=f"no field '{missing}'.*renamed upstream"):
+        sources.SOURCES[name].read(path)
+
+
+def test_such_a_set_is_listed_as_unavailable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "x.jsonl"
+    path.write_text('{"prompt": "a"}\n')
+    row = replace(sources.SOURCES["BeaverTails"], mirror="x.jsonl", sha256=sha256_file(path))
+    monkeypatch.setitem(sources.SOURCES, "BeaverTails", row)
+    collected = collect(["BeaverTails"], mirror=tmp_path, test_names=[], corpus=True)
+    [listed] = [row for row in table(collected) if row["name"] == "BeaverTails"]
+    assert listed["status"] == "unavailable"
+    assert "no field 'is_safe'" in listed["reason"]
+
+
+@pytest.mark.parametrize("text", ["3", "{}", '{"k": 3}', '["a"]', "null", '{"a": ["b"]}', '{"a": {"b": "c"}}'])
+def test_every_json_reader_answers_odd_shapes_with_a_sentence(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "x.json"
+    path.write_text(text)
+    for read in (readers.strings, readers.topics, readers.under("k"), readers.column("k")):
+        try:
+            pairs = read(path)
+        except UserError as err:
+            assert str(err).startswith("x.json")
+        else:
+            assert pairs in ([], [("a", {})])
+
+
+def test_tab_separated_rows_and_a_damaged_parquet_file(tmp_path: Path) -> None:
+    path = tmp_path / "train.tsv"
+    path.write_text("vanilla\tdata_type\nfirst, with a comma\tvanilla_harmful\nsecond\tvanilla_benign\n")
+    assert [text for text, _ in sources.SOURCES["WildJailbreak"].read(path)] == ["first, with a comma"]
+    (tmp_path / "x.parquet").write_bytes(b"PAR1")
+    with pytest.raises(UserError, match=r"x\.parquet: not a whole parquet file"):
+        readers.column("x")(tmp_path / "x.parquet")
