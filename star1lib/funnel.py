@@ -1,8 +1,9 @@
 """The funnel from collected questions to the pool (paper 2.1): near-copies and test overlaps leave, with evidence.
 
-Steps, in this order: inside each source by word n-gram, then against the test questions and everything
-kept before by 8-gram and by TF-IDF; over the union greedily by TF-IDF and by sentence embedding; last
-against the test questions by sentence embedding. The reference keeps a random member of an n-gram
+Steps, in this order: inside each source by word n-gram; by 8-gram against the test questions and against
+earlier sources; by TF-IDF against the test questions; over the union greedily by TF-IDF (which also
+compares with everything kept before, once, and not source by source as the paper) and by sentence
+embedding; last against the test questions by sentence embedding. The reference keeps a random member of an n-gram
 cluster; this keeps the first. A question shorter than n words is one n-gram, itself.
 """
 
