@@ -11,7 +11,7 @@ PORT ?= 8000
 ENV := $(VENV)/.complete
 STAR1 := $(PYTHON) -m star1lib
 .DEFAULT_GOAL := help
-.PHONY: help env reproduce test lint lab figures report view judges estimate publish serve export-subsets clean benchmarks
+.PHONY: help env reproduce test lint lab figures report view judges estimate publish export serve export-subsets clean benchmarks
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -62,6 +62,9 @@ estimate: $(ENV) ## what making the data would cost under PROFILE, before any ca
 
 publish: $(ENV) ## copy a run's small tables and figures to figures/ and show them in the README
 	@$(STAR1) publish --profile $(PROFILE)
+
+export: $(ENV) ## write PROFILE's selected rows as a dataset in the released schema (JSON, Parquet, card)
+	@$(STAR1) export --profile $(PROFILE)
 
 serve: ## vllm serve MODEL on loopback, in an environment of its own; the key is read from VLLM_API_KEY
 	@test -n "$$VLLM_API_KEY" || { echo "VLLM_API_KEY: not set; choose a key and export it, the evaluation reads the same variable." >&2; exit 2; }

@@ -65,6 +65,18 @@ def _estimate(args: argparse.Namespace) -> None:
     log.info("%s", estimate.table(profile.load(args.profile), mirror=_mirror()))
 
 
+def _export(args: argparse.Namespace) -> None:
+    from pathlib import Path
+
+    from . import export, profile, study
+    from .io import read_records
+    from .records import Example
+
+    out = study.BUILD / profile.load(args.profile).name
+    rows = read_records(out / "04_selection" / "selected.jsonl", Example)
+    log.info("%s", export.write(Path(args.out or out / "dataset"), rows, facts={"profile": args.profile}))
+
+
 def _clean(args: argparse.Namespace) -> None:
     from . import clean
 
@@ -102,6 +114,9 @@ def parser() -> argparse.ArgumentParser:
     add("report", _report, "write the linked HTML report")
     add("publish", _publish, "copy the small tables and figures of a run to figures/ and show them in the README")
     add("estimate", _estimate, "print what making the data would cost, before any call")
+    add("export", _export, "write the selected rows as a dataset in the released schema").add_argument(
+        "--out", default="", help="folder to write to (default: build/PROFILE/dataset)"
+    )
     add("clean", _clean, "remove a profile's build; asks before trained models or paid-for responses go").add_argument(
         "--yes", action="store_true", help="do not ask"
     )

@@ -15,7 +15,7 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError
 
 from .errors import UserError
-from .io import parse_record, read_jsonl, read_records, write_jsonl, write_manifest
+from .io import parse_record, read_jsonl, read_records, write_stage
 from .records import Example, NonEmpty, Record
 from .sampling import subset
 from .train import TrainConfig, history, train
@@ -117,11 +117,7 @@ def held_out_twins(selection: str | Path, twins_for_training: int, seed: int) ->
 
 def write(folder: str | Path, arms: Sequence[Arm], curves: Sequence[Mapping[str, Any]]) -> None:
     """Write the arms and their loss curves, manifest last."""
-    folder = Path(folder)
-    listing, losses = folder / TABLE, folder / "losses.jsonl"
-    write_jsonl(listing, arms)
-    write_jsonl(losses, curves)
-    write_manifest(folder, [listing, losses])
+    write_stage(Path(folder), {TABLE: arms, "losses.jsonl": curves})
 
 
 def table(arms: Sequence[Arm]) -> list[dict[str, Any]]:

@@ -46,6 +46,21 @@ def _strip_tags(text: str) -> str:
     return text.replace("<think>", "").replace(_CLOSING, "").strip()
 
 
+def join_thinking(thinking: str, answer: str) -> str:
+    """A response as the released rows write it: the trace between tags, then the answer; or the answer alone."""
+    if not thinking.strip():
+        return answer.strip()
+    return f"{THINK_OPEN}{thinking.strip()}\n{_CLOSING}\n\n{answer.strip()}"
+
+
+def opens_thinking(tokenizer: Any) -> bool:
+    """True when the model's chat template ends the prompt inside the thinking."""
+    probe = tokenizer.apply_chat_template(
+        [{"role": "user", "content": "x"}], tokenize=False, add_generation_prompt=True
+    )
+    return bool(probe.rstrip().endswith("<think>"))
+
+
 def prompt_tokens(tokenizer: Any, messages: Sequence[dict[str, str]], thinking: bool = False) -> list[int]:
     """Token ids of a conversation, ready for the assistant's turn, the thinking opened if asked for.
 

@@ -11,7 +11,7 @@ from typing import Any
 from . import corpus as written
 from . import sources
 from .errors import UserError
-from .io import write_json, write_jsonl, write_manifest
+from .io import write_stage
 from .minors import withhold
 from .records import Question
 
@@ -108,9 +108,5 @@ def table(collected: Collected) -> list[dict[str, Any]]:
 
 def write(collected: Collected, folder: str | Path) -> None:
     """Write pool, tests and the table, manifest last; ids withheld stand in the manifest."""
-    folder = Path(folder)
-    write_jsonl(folder / "pool.jsonl", collected.pool)
-    write_jsonl(folder / "tests.jsonl", collected.tests)
-    write_json(folder / "sources.json", collected.rows)
-    files = [folder / name for name in ("pool.jsonl", "tests.jsonl", "sources.json")]
-    write_manifest(folder, files, withheld_ids=collected.withheld, questions=len(collected.pool))
+    files = {"pool.jsonl": collected.pool, "tests.jsonl": collected.tests, "sources.json": collected.rows}
+    write_stage(Path(folder), files, withheld_ids=collected.withheld, questions=len(collected.pool))

@@ -15,7 +15,7 @@ from typing import Any
 
 from . import corpus, embed, published, standins, tagging
 from .errors import UserError
-from .io import read_records, write_jsonl, write_manifest
+from .io import read_records, write_stage
 from .minors import withhold
 from .records import Example, Question, Tagged
 from .roles import Role
@@ -111,7 +111,6 @@ def profile_roles(profile: str, needed: Sequence[str]) -> dict[str, Role]:
 
 def write(result: Deliberation, folder: str | Path) -> None:
     """Write tags, examples, twins, errors and unanswered ids, manifest last."""
-    folder = Path(folder)
     files: dict[str, Sequence[Any]] = {
         "tagged": result.tagged,
         "examples": result.examples,
@@ -120,10 +119,9 @@ def write(result: Deliberation, folder: str | Path) -> None:
         "unanswered": [{"id": name} for name in result.unanswered],
         "withheld": [{"id": name} for name in result.withheld],
     }
-    for name, records in files.items():
-        write_jsonl(folder / f"{name}.jsonl", records)
-    facts = {name: len(records) for name, records in files.items()}
-    write_manifest(folder, [folder / f"{name}.jsonl" for name in files], origin=result.origin, counts=facts)
+    counts = {name: len(records) for name, records in files.items()}
+    named = {f"{name}.jsonl": records for name, records in files.items()}
+    write_stage(Path(folder), named, origin=result.origin, counts=counts)
 
 
 def roles_table(result: Deliberation) -> list[dict[str, Any]]:

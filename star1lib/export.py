@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from .chat import join_thinking
 from .errors import UserError
 from .io import atomic_path, write_json, write_manifest, write_text
 from .records import Example
@@ -25,9 +26,7 @@ CRITERIA = {
 
 def response_of(example: Example) -> str:
     """Thinking and answer as the released rows join them; the answer alone when there is no thinking."""
-    if not example.thinking.strip():
-        return example.answer.strip()
-    return f"<think>\n{example.thinking.strip()}\n</think>\n\n{example.answer.strip()}"
+    return join_thinking(example.thinking, example.answer)
 
 
 def row_of(example: Example) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import dedup, embed
-from .io import read_records, write_json, write_jsonl, write_manifest
+from .io import read_records, write_stage
 from .records import Question, Removal, normalise
 from .redact import short_prompt
 
@@ -233,9 +233,5 @@ def pairs(funnel: Funnel, per_step: int = 4) -> list[dict[str, Any]]:
 
 def write(funnel: Funnel, folder: str | Path) -> None:
     """Write kept questions, the removal log and the counts, manifest last."""
-    folder = Path(folder)
-    write_jsonl(folder / "kept.jsonl", funnel.kept)
-    write_jsonl(folder / "removed.jsonl", funnel.removed)
-    write_json(folder / "funnel.json", funnel.steps)
-    files = [folder / name for name in ("kept.jsonl", "removed.jsonl", "funnel.json")]
-    write_manifest(folder, files, kept=len(funnel.kept), removed=len(funnel.removed))
+    files = {"kept.jsonl": funnel.kept, "removed.jsonl": funnel.removed, "funnel.json": funnel.steps}
+    write_stage(Path(folder), files, kept=len(funnel.kept), removed=len(funnel.removed))

@@ -151,6 +151,16 @@ def write_manifest(folder: Path, files: Iterable[Path], **facts: Any) -> Path:
     return write_json(folder / MANIFEST, {**facts, "files": listing})
 
 
+def write_stage(folder: Path, files: Mapping[str, Any], **facts: Any) -> Path:
+    """Write a stage's folder: each `.jsonl` of `files` as records, each `.json` as a value, then the manifest."""
+    for name, content in files.items():
+        if name.endswith(".jsonl"):
+            write_jsonl(folder / name, content)
+        else:
+            write_json(folder / name, content)
+    return write_manifest(folder, [folder / name for name in files], **facts)
+
+
 def read_manifest(folder: Path) -> dict[str, Any] | None:
     """The manifest of `folder`, or None when the stage never finished."""
     path = folder / MANIFEST

@@ -12,7 +12,7 @@ from typing import Any
 
 from .arms import Arm
 from .evaluate import Subject, evaluate
-from .io import read_records, write_jsonl, write_manifest
+from .io import read_records, write_stage
 from .panel import Panel
 from .protocols import protocol
 from .records import Example, ItemResult, Question
@@ -59,9 +59,7 @@ def measure(
 
 def write(folder: str | Path, items: Sequence[ItemResult]) -> None:
     """Write the judged items of a stage, manifest last; no completion is among them."""
-    path = Path(folder) / ITEMS
-    write_jsonl(path, items)
-    write_manifest(path.parent, [path], items=len(items))
+    write_stage(Path(folder), {ITEMS: items}, items=len(items))
 
 
 def read(*folders: str | Path) -> list[ItemResult]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import ast
 import difflib
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -132,8 +131,3 @@ def _meant(name: str, known: list[str]) -> str:
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     hint = f"did you mean '{close[0]}'? " if close else ""
     return f"{hint}known: {', '.join(known)}."
-
-
-def settings(profile: Mapping[str, Any] | Profile) -> dict[str, Any]:
-    """A profile as plain data, for reports and hashes."""
-    return profile.model_dump() if isinstance(profile, Profile) else dict(profile)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,7 +17,7 @@ from . import scoring, select
 from . import twins as benign
 from .deliberation import profile_roles
 from .errors import UserError
-from .io import read_records, write_json, write_jsonl, write_manifest
+from .io import read_records, write_stage
 from .records import Example
 from .roles import Role
 
@@ -57,7 +57,7 @@ def select_folder(
     twins = read_records(folder / "twins.jsonl", Example)
     errors: list[dict[str, Any]] = []
     if scorer == "rules":
-        scored = [example.model_copy(update={"score": scoring.score(example)}) for example in examples]
+        scored = scoring.score_all(examples)
     elif scorer == "published":
         scored = _published(examples, folder)
     elif scorer == "role":
@@ -107,28 +107,18 @@ def _by_role(examples: Sequence[Example], role: Role, journal: Path) -> tuple[li
 
 def write(result: SelectionResult, folder: str | Path) -> None:
     """Write scored, selected, medium and dropped rows and the twins, manifest last."""
-    folder = Path(folder)
     files: dict[str, Sequence[Any]] = {
         "scored": result.scored,
         "selected": result.chosen.kept,
         "medium": result.medium,
         "twins": result.twins,
-        "dropped": [vars_of(dropped) for dropped in result.chosen.dropped],
+        "dropped": [asdict(dropped) for dropped in result.chosen.dropped],
         "errors": result.errors,
     }
-    for name, records in files.items():
-        write_jsonl(folder / f"{name}.jsonl", records)
-    facts = {name: len(records) for name, records in files.items()}
-    write_json(folder / "counts.json", {"scorer": result.scorer, **facts})
-    paths = [folder / f"{name}.jsonl" for name in files]
-    write_manifest(folder, [*paths, folder / "counts.json"], scorer=result.scorer, counts=facts)
-
-
-def vars_of(dropped: select.Dropped) -> dict[str, Any]:
-    """A dropped example as a plain row."""
-    import dataclasses
-
-    return dataclasses.asdict(dropped)
+    counts = {name: len(records) for name, records in files.items()}
+    named: dict[str, Any] = {f"{name}.jsonl": records for name, records in files.items()}
+    named["counts.json"] = {"scorer": result.scorer, **counts}
+    write_stage(Path(folder), named, scorer=result.scorer, counts=counts)
 
 
 def scores_table(result: SelectionResult) -> list[dict[str, Any]]:

@@ -11,12 +11,10 @@ import random
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from .chat import THINK_OPEN, join_thinking, opens_thinking, prompt_tokens
 from .errors import UserError
 from .minors import sexualizes_minor
 from .records import Example, NonEmpty, Record
-
-THINK_OPEN = "<think>\n"
-THINK_CLOSE = "\n</think>\n\n"
 
 
 class TrainRow(Record):
@@ -40,8 +38,7 @@ def rows(examples: Iterable[Example], *, thinking: bool, kind: str = "safety") -
             continue
         if thinking and not example.thinking.strip():
             raise UserError(f"example {example.id}: no thinking trace; set `thinking: false` or leave the row out.")
-        trace = f"{THINK_OPEN}{example.thinking.strip()}{THINK_CLOSE}" if thinking else ""
-        completion = trace + example.answer.strip()
+        completion = join_thinking(example.thinking if thinking else "", example.answer)
         out.append(
             TrainRow(id=example.id, prompt=example.question, completion=completion, source=example.source, kind=kind)
         )
@@ -66,17 +63,12 @@ def tokenize(row: TrainRow, tokenizer: Any, max_length: int) -> dict[str, list[i
     in the prompt already; the opening tag is then not repeated.
     """
     messages = [{"role": "user", "content": row.prompt}]
-    prompt = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-    completion = row.completion
-    if completion.startswith(THINK_OPEN):
-        # Tokenized apart, so that evaluation can open the thinking with the very same tokens.
-        opened = prompt.endswith(THINK_OPEN)
-        head = [] if opened else tokenizer(THINK_OPEN, add_special_tokens=False)["input_ids"]
-        completion = completion.removeprefix(THINK_OPEN)
-    else:
-        head = []
-    prompt_ids = tokenizer(prompt, add_special_tokens=False)["input_ids"]
-    body = tokenizer(completion, add_special_tokens=False)["input_ids"]
+    thinking = row.completion.startswith(THINK_OPEN)
+    opened = thinking and opens_thinking(tokenizer)
+    prompt_ids = prompt_tokens(tokenizer, messages, thinking=opened)
+    # Tokenized apart, so that evaluation can open the thinking with the very same tokens.
+    head = tokenizer(THINK_OPEN, add_special_tokens=False)["input_ids"] if thinking and not opened else []
+    body = tokenizer(row.completion.removeprefix(THINK_OPEN), add_special_tokens=False)["input_ids"]
     completion_ids = [*head, *body, tokenizer.eos_token_id]
     ids = [*prompt_ids, *completion_ids][:max_length]
     mask = ([0] * len(prompt_ids) + [1] * len(completion_ids))[:max_length]

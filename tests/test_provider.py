@@ -6,9 +6,9 @@ import asyncio
 import threading
 
 import pytest
-import torch
+import tinymodel
 from inspect_ai.model import ChatMessageUser, GenerateConfig, ModelOutput
-from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+from transformers import AutoTokenizer, LlamaForCausalLM
 
 from star1lib import batcher, chat, generate, model, provider
 from star1lib.batcher import Batcher
@@ -23,17 +23,7 @@ def patient(monkeypatch):
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("tiny")
-    tokenizer = AutoTokenizer.from_pretrained(model.smollm2_checkpoint())
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=len(tokenizer), hidden_size=16, intermediate_size=24, num_hidden_layers=1, num_attention_heads=2,
-        num_key_value_heads=1, max_position_embeddings=512, eos_token_id=2, bos_token_id=1, tie_word_embeddings=True,
-        initializer_range=0.5,
-    )  # fmt: skip
-    LlamaForCausalLM(config).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
+    return tinymodel.save(tmp_path_factory.mktemp("tiny"))
 
 
 def ask(subject, questions, **config) -> list[ModelOutput]:

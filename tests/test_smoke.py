@@ -50,6 +50,7 @@ def make(root: Path, *goals: str) -> subprocess.CompletedProcess[str]:
         command(root, *goals),
         cwd=root,
         env=environment(root),
+        stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
         timeout=1500,
@@ -186,18 +187,17 @@ def test_a_failing_stage_ends_in_its_sentence(finished: Path) -> None:
 
 
 def test_clean_asks(finished: Path) -> None:
-    done = subprocess.run(
-        command(finished, "clean"),
-        cwd=finished,
-        env=environment(finished),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = make(finished, "clean")
     assert done.returncode != 0
     assert "YES=1" in done.stderr
     assert (finished / "build" / "smoke" / "models").exists()
+
+
+def test_the_selection_exports_as_a_dataset(finished: Path) -> None:
+    done = make(finished, "export")
+    assert done.returncode == 0, done.stderr[-2000:]
+    rows = json.loads((finished / "build" / "smoke" / "dataset" / "data.json").read_text(encoding="utf-8"))
+    assert len(rows) == len(io.read_jsonl(finished / "build" / "smoke" / "04_selection" / "selected.jsonl"))
 
 
 def test_executed_notebooks_carry_their_parameters(finished: Path) -> None:

@@ -58,6 +58,7 @@ def test_loss_is_on_the_answer_alone(tokenizer: Any, thinking: bool) -> None:
 def test_templates_that_open_the_thinking_get_it_once(tokenizer: Any) -> None:
     class Opened:
         eos_token_id = tokenizer.eos_token_id
+        chat_template = "opens the thinking"
 
         def apply_chat_template(self, messages: Any, **_: Any) -> str:
             return f"User: {messages[0]['content']} Assistant: <think>\n"
