@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from . import corpus, embed, published, standins, tagging
+from . import audit, corpus, embed, published, standins, tagging
 from .errors import UserError
 from .io import read_records, write_stage
 from .minors import withhold
@@ -21,6 +21,8 @@ from .records import Example, Question, Tagged
 from .roles import Role
 from .roles import load as load_roles
 from .sampling import subset
+
+_ENOUGH_TO_FIT = 100  # tagged questions; with fewer, a half has no rows of some categories
 
 
 @dataclass(frozen=True)
@@ -152,11 +154,31 @@ def categories_table(result: Deliberation) -> list[dict[str, Any]]:
 
 
 def tagger_table(result: Deliberation) -> list[dict[str, Any]]:
-    """Agreement of the tagger with the gold tags: F1 per category, micro and macro; empty without gold."""
-    from . import audit
+    """Agreement of offline taggers with the gold tags, the tagger in front; empty without gold.
 
-    pairs = [(result.gold[row.id], row.category) for row in result.tagged if row.id in result.gold]
-    return audit.tagger_table([gold for gold, _ in pairs], [list(tags) for _, tags in pairs]) if pairs else []
+    The zero-shot tagger per category over all questions; then, where there are enough to learn from one
+    half, the micro and macro F1 of zero-shot and fitted tagger on the other half.
+    """
+    rows = [row for row in result.tagged if row.id in result.gold]
+    gold = [result.gold[row.id] for row in rows]
+    guess = [list(row.category) for row in rows]
+    if not rows:
+        return []
+    table = [{"tagger": "zero-shot", **row} for row in audit.tagger_table(gold, guess)]
+    if len(rows) < _ENOUGH_TO_FIT:
+        return table
+    learn, report = audit.halves([row.id for row in rows])
+    fitted = tagging.FittedTagger(embed.encode)
+    fitted.fit([rows[place].question for place in learn], [gold[place] for place in learn])
+    said = {
+        "zero-shot, held-out half": [guess[place] for place in report],
+        "fitted, held-out half": fitted.predict([rows[place].question for place in report]),
+    }
+    held_out = [gold[place] for place in report]
+    for name, answers in said.items():
+        totals = [row for row in audit.tagger_table(held_out, answers) if row["category"] in ("micro", "macro")]
+        table += [{"tagger": name, **row} for row in totals]
+    return table
 
 
 def summary(result: Deliberation) -> dict[str, int]:

@@ -24,7 +24,7 @@ _SECTIONS: tuple[tuple[str, str, tuple[str, ...], tuple[str, ...]], ...] = (
     ("result", "Result", ("main",), ("summary", "findings", "main")),
     ("pipeline", "The pipeline and who plays which role", ("pipeline",), ("roles",)),
     ("data", "Data: sources, funnel, selection", ("funnel", "categories", "scores", "selection"), ("sources",)),
-    ("audits", "Audits of tagger and scorer", ("balance",), ("tagger_audit", "scorer_audit")),
+    ("audits", "Audits of tagger and scorer", ("balance",), ("tagger_audit", "scorer_audit", "scorer_agreement")),
     ("training", "Training", ("losses",), ("arms",)),
     ("safety", "Safety", ("safety",), ("safety", "safety_differences")),
     ("reasoning", "Reasoning", ("reasoning",), ("reasoning", "reasoning_differences")),

@@ -13,13 +13,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from . import scoring, select
+from . import audit, embed, scoring, select
 from . import twins as benign
 from .deliberation import profile_roles
 from .errors import UserError
 from .io import read_records, write_stage
 from .records import Example
 from .roles import Role
+from .sampling import subset
+from .semantic import SemanticScorer
 
 Scorer = Literal["rules", "published", "role"]
 CRITERIA = ("compliance", "relevancy", "accuracy")
@@ -144,13 +146,31 @@ def selection_table(result: SelectionResult) -> list[dict[str, Any]]:
     ]
 
 
-def audit_table(result: SelectionResult, *, rows: int, seed: int) -> list[dict[str, Any]]:
-    """What the rule scorer sees of flaws put into full-marks traces (AUC per flaw)."""
-    from . import audit
-    from .sampling import subset
+def scorers() -> dict[str, audit.Scorer]:
+    """The offline scorers that the audit compares, by name: the rules, and the rules with sentence embeddings."""
+    return {"rules": scoring.score, "rules and embeddings": SemanticScorer(embed.encode)}
 
+
+def audit_table(result: SelectionResult, *, rows: int, seed: int) -> list[dict[str, Any]]:
+    """What each offline scorer sees of flaws put into full-marks traces: AUC per flaw, the scorer in front."""
     good = subset(select.high_quality(result.scored), rows, seed)
-    return audit.scorer_table(good, scoring.score, seed=seed) if len(good) > 1 else []
+    if len(good) < 2:
+        return []
+    return [
+        {"scorer": name, **row}
+        for name, scorer in scorers().items()
+        for row in audit.scorer_table(good, scorer, seed=seed)
+    ]
+
+
+def agreement_table(result: SelectionResult, *, rows: int, seed: int) -> list[dict[str, Any]]:
+    """Weighted kappa of the two offline scorers on the same traces, clean ones and ones with a flaw put in."""
+    clean = subset(select.high_quality(result.scored), rows, seed)
+    traces = [*clean, *(audit.inject(example, flaw, seed) for flaw in audit.FLAWS for example in clean)]
+    if not traces:
+        return []
+    first, second = (list(map(scorer, traces)) for scorer in scorers().values())
+    return audit.scorer_agreement(first, second)
 
 
 def balance_table(result: SelectionResult) -> list[dict[str, Any]]:
