@@ -70,21 +70,30 @@ def tfidf(texts: Sequence[str], threshold: float = 0.6) -> Kept:
     return _sparse_greedy(tfidf_matrix(texts), threshold)
 
 
+def tfidf_near(texts: Sequence[str], references: Sequence[str], threshold: float = 0.6) -> list[Removed]:
+    """Texts whose TF-IDF cosine with a reference reaches the threshold, each with its most similar reference.
+
+    The vectors are fitted on references and texts together; `index` counts texts, `partner` references.
+    """
+    first = len(references)
+    index = _Index(tfidf_matrix([*references, *texts]), threshold)
+    index.add(np.arange(first))
+    found: list[Removed] = []
+    for start in range(first, first + len(texts), _BLOCK):
+        near = index.nearest(np.arange(start, min(start + _BLOCK, first + len(texts))))
+        found += [Removed(row - first, partner, score) for row, (score, partner) in sorted(near.items())]
+    return found
+
+
 def _sparse_greedy(matrix: Any, threshold: float) -> Kept:
     """The greedy rule on rows of length one (or zero)."""
-    bar = threshold - EPSILON
-    heads = _heads(_rare_terms_first(matrix), min(_REST, max(bar, 0.0))) if matrix.shape[0] else None
+    index = _Index(matrix, threshold)
     kept: list[int] = []
     removed: list[Removed] = []
-    segments: list[_Segment] = []
     for start in range(0, matrix.shape[0], _BLOCK):
-        assert heads is not None
         rows = np.arange(start, min(start + _BLOCK, matrix.shape[0]))
-        best: dict[int, tuple[float, int]] = {}
-        for segment in segments:
-            _improve(best, *_near(heads, rows, segment, bar))
-        alive = rows[[row not in best for row in rows.tolist()]]
-        inside = _by_row(*_near(heads, alive, _segment(heads, alive), bar))
+        best = index.nearest(rows)
+        inside = index.inside(rows[[row not in best for row in rows.tolist()]])
         fresh: list[int] = []
         for row in rows.tolist():
             # A row that is out already needs no partner of its own block; one still in looks at the kept ones there.
@@ -96,9 +105,45 @@ def _sparse_greedy(matrix: Any, threshold: float) -> Kept:
             else:
                 fresh.append(row)
         kept += fresh
-        if fresh:
-            _append(segments, heads, np.array(fresh))
+        index.add(np.array(fresh, dtype=np.int64))
     return Kept(kept, removed)
+
+
+class _Index:
+    """Rows of a matrix that later rows are compared with, in a few segments of growing size."""
+
+    def __init__(self, matrix: Any, threshold: float) -> None:
+        self.bar = threshold - EPSILON
+        self.heads = _heads(_rare_terms_first(matrix), min(_REST, max(self.bar, 0.0))) if matrix.shape[0] else None
+        self.segments: list[_Segment] = []
+
+    def add(self, rows: np.ndarray) -> None:
+        """Add rows; merge while the last segment is not much smaller than the one before, so that few remain."""
+        if self.heads is None or not len(rows):
+            return
+        while self.segments and 2 * len(rows) > len(self.segments[-1].rows):
+            rows = np.concatenate([self.segments.pop().rows, rows])
+        self.segments.append(_segment(self.heads, rows))
+
+    def nearest(self, rows: np.ndarray) -> dict[int, tuple[float, int]]:
+        """The best cosine and its row of the index, for each of `rows` that reaches the bar."""
+        best: dict[int, tuple[float, int]] = {}
+        for segment in self.segments:
+            assert self.heads is not None
+            found = _near(self.heads, rows, segment, self.bar)
+            for row, partner, score in zip(*(part.tolist() for part in found), strict=True):
+                if score > best.get(row, (-2.0, -1))[0]:
+                    best[row] = (score, partner)
+        return best
+
+    def inside(self, rows: np.ndarray) -> dict[int, list[tuple[int, float]]]:
+        """For each of `rows` the earlier ones among them that reach the bar, with their cosines."""
+        assert self.heads is not None
+        near: dict[int, list[tuple[int, float]]] = {}
+        found = _near(self.heads, rows, _segment(self.heads, rows), self.bar)
+        for row, partner, score in zip(*(part.tolist() for part in found), strict=True):
+            near.setdefault(row, []).append((partner, score))
+        return near
 
 
 @dataclass(frozen=True)
@@ -120,26 +165,6 @@ class _Segment:
 
 def _segment(heads: _Heads, rows: np.ndarray) -> _Segment:
     return _Segment(rows, heads.heads[rows].T.tocsr())
-
-
-def _append(segments: list[_Segment], heads: _Heads, rows: np.ndarray) -> None:
-    """Add a segment; merge while the last is not much smaller than the one before, so that few remain."""
-    while segments and 2 * len(rows) > len(segments[-1].rows):
-        rows = np.concatenate([segments.pop().rows, rows])
-    segments.append(_segment(heads, rows))
-
-
-def _improve(best: dict[int, tuple[float, int]], rows: np.ndarray, partners: np.ndarray, scores: np.ndarray) -> None:
-    for row, partner, score in zip(rows.tolist(), partners.tolist(), scores.tolist(), strict=True):
-        if score > best.get(row, (-2.0, -1))[0]:
-            best[row] = (score, partner)
-
-
-def _by_row(rows: np.ndarray, partners: np.ndarray, scores: np.ndarray) -> dict[int, list[tuple[int, float]]]:
-    found: dict[int, list[tuple[int, float]]] = {}
-    for row, partner, score in zip(rows.tolist(), partners.tolist(), scores.tolist(), strict=True):
-        found.setdefault(row, []).append((partner, score))
-    return found
 
 
 def _rare_terms_first(matrix: Any) -> Any:

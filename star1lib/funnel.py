@@ -1,17 +1,16 @@
 """The funnel from collected questions to the pool (paper 2.1): near-copies and test overlaps leave, with evidence.
 
-Steps, in this order: inside each source by word n-gram; by 8-gram against the test questions and against
-earlier sources; by TF-IDF against the test questions; over the union greedily by TF-IDF (which also
-compares with everything kept before, once, and not source by source as the paper) and by sentence
-embedding; last against the test questions by sentence embedding. The reference keeps a random member of an n-gram
-cluster; this keeps the first. A question shorter than n words is one n-gram, itself.
+Source by source, in order: inside the source by word n-gram; then against the test questions and against all
+that earlier sources kept, by 8-gram and by TF-IDF. Then over the union, greedily, by TF-IDF and by sentence
+embedding; last against the test questions by sentence embedding. TF-IDF vectors are fitted on what is compared, so a
+source added at the end changes nothing that earlier sources lost on their own. The reference keeps a random member of
+an n-gram cluster; this keeps the first. A question shorter than n words is one n-gram, itself.
 """
 
 from __future__ import annotations
 
-import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,11 +41,11 @@ STEPS = (
     "n-gram against tests",
     "n-gram against earlier sources",
     "TF-IDF against tests",
+    "TF-IDF against earlier sources",
     "TF-IDF over the union",
     "embedding over the union",
     "embedding against tests",
 )
-_WORD = re.compile(r"\w+")
 
 
 @dataclass(frozen=True)
@@ -68,10 +67,8 @@ class Funnel:
 
 
 def ngrams(text: str, n: int) -> set[tuple[str, ...]]:
-    """Word n-grams of a text, lower case, punctuation aside; a shorter text is one n-gram, none of an empty one."""
-    words = tuple(_WORD.findall(normalise(text)))
-    if len(words) <= n:
-        return {words} if words else set()
+    """Word n-grams of a text, lower case, words as the spaces part them; a shorter text has none."""
+    words = tuple(normalise(text).split())
     return {words[start : start + n] for start in range(len(words) - n + 1)}
 
 
@@ -93,35 +90,42 @@ def dedupe_folder(
 def dedupe(
     pool: Sequence[Question], tests: Sequence[Question], config: Config | None = None, encode: Encode | None = None
 ) -> Funnel:
-    """Run every step on `pool` in source order; `tests` are the questions that nothing may come close to."""
-    state = _State(list(pool), list(tests), config or Config())
-    state.ngram_within_sources()
-    state.ngram_against_tests()
-    state.ngram_against_earlier()
-    state.tfidf_against_tests()
+    """Run every step on `pool`, sources in order of appearance; nothing kept may come close to one of `tests`."""
+    state = _State(list(tests), config or Config())
+    by_source: dict[str, list[Question]] = {}
+    for question in pool:
+        by_source.setdefault(question.source, []).append(question)
+    for questions in by_source.values():
+        state.add_source(questions)
     state.tfidf_over_union()
     state.by_embedding(encode or embed.encode)
-    return Funnel(state.left, state.removed, state.steps)
+    return Funnel(state.left, state.removed, sorted(state.steps, key=lambda row: STEPS.index(row["step"])))
+
+
+Gone = dict[int, tuple[Question, float | None]]
 
 
 class _State:
-    """The questions still in, and the log of those that left."""
+    """The questions kept so far, and the log of those that left."""
 
-    def __init__(self, pool: list[Question], tests: list[Question], config: Config) -> None:
-        self.left, self.tests, self.config = pool, tests, config
+    def __init__(self, tests: list[Question], config: Config) -> None:
+        self.tests, self.config = tests, config
+        self.left: list[Question] = []
         self.removed: list[Removal] = []
         self.steps: list[dict[str, Any]] = []
+        self.test_grams = _first_with(tests, config.test_ngram)
+        self.kept_grams: dict[tuple[str, ...], Question] = {}
 
-    def close(self, step: str, gone: dict[int, tuple[Question, float | None]]) -> None:
-        """Take the questions at the positions of `gone` out, each with its partner and score."""
-        before = Counter(question.source for question in self.left)
-        lost = Counter(self.left[position].source for position in gone)
+    def close(self, step: str, questions: list[Question], gone: Gone) -> list[Question]:
+        """The questions without those at the positions of `gone`, which are logged with partner and score."""
+        before = Counter(question.source for question in questions)
+        lost = Counter(questions[position].source for position in gone)
         self.steps += [
             {"step": step, "source": source, "before": count, "removed": lost[source], "after": count - lost[source]}
             for source, count in before.items()
         ]
         for position, (partner, score) in sorted(gone.items()):
-            question = self.left[position]
+            question = questions[position]
             self.removed.append(
                 Removal(
                     id=question.id,
@@ -133,79 +137,80 @@ class _State:
                     score=score,
                 )
             )
-        self.left = [question for position, question in enumerate(self.left) if position not in gone]
+        return [question for position, question in enumerate(questions) if position not in gone]
 
-    def ngram_within_sources(self) -> None:
-        seen: dict[str, dict[tuple[str, ...], Question]] = {}
-        gone: dict[int, tuple[Question, float | None]] = {}
-        for position, question in enumerate(self.left):
-            known = seen.setdefault(question.source, {})
+    def add_source(self, questions: list[Question]) -> None:
+        """The steps that are run on one source after the other; what is left joins the kept ones."""
+        questions = self.ngram_within(questions)
+        questions = self.ngram_against(STEPS[1], questions, self.test_grams, self.config.test_ngram)
+        questions = self.ngram_against(STEPS[2], questions, self.kept_grams, DEFAULT_NGRAM)
+        questions = self.tfidf_against(questions)
+        for gram, question in _first_with(questions, DEFAULT_NGRAM).items():
+            self.kept_grams.setdefault(gram, question)
+        self.left += questions
+
+    def ngram_within(self, questions: list[Question]) -> list[Question]:
+        known: dict[tuple[str, ...], Question] = {}
+        gone: Gone = {}
+        for position, question in enumerate(questions):
             grams = ngrams(question.text, NGRAM.get(question.source, DEFAULT_NGRAM))
             partner = next((known[gram] for gram in sorted(grams) if gram in known), None)
             if partner is None:
                 known.update(dict.fromkeys(grams, question))
             else:
                 gone[position] = (partner, None)
-        self.close(STEPS[0], gone)
+        return self.close(STEPS[0], questions, gone)
 
-    def ngram_against_tests(self) -> None:
-        n = self.config.test_ngram
-        known = {gram: test for test in reversed(self.tests) for gram in ngrams(test.text, n)}
-        gone: dict[int, tuple[Question, float | None]] = {}
-        for position, question in enumerate(self.left):
+    def ngram_against(
+        self, step: str, questions: list[Question], known: Mapping[tuple[str, ...], Question], n: int
+    ) -> list[Question]:
+        gone: Gone = {}
+        for position, question in enumerate(questions):
             partner = next((known[gram] for gram in sorted(ngrams(question.text, n)) if gram in known), None)
             if partner is not None:
                 gone[position] = (partner, None)
-        self.close(STEPS[1], gone)
+        return self.close(step, questions, gone)
 
-    def ngram_against_earlier(self) -> None:
-        known: dict[tuple[str, ...], Question] = {}
-        gone: dict[int, tuple[Question, float | None]] = {}
-        for position, question in enumerate(self.left):
-            grams = ngrams(question.text, DEFAULT_NGRAM)
-            partner = next((known[g] for g in sorted(grams) if g in known and known[g].source != question.source), None)
-            if partner is None:
-                for gram in grams:
-                    known.setdefault(gram, question)
-            else:
-                gone[position] = (partner, None)
-        self.close(STEPS[2], gone)
-
-    def tfidf_against_tests(self) -> None:
-        texts = [question.text for question in (*self.tests, *self.left)]
-        matrix = dedup.tfidf_matrix(texts)
-        count = len(self.tests)
-        gone: dict[int, tuple[Question, float | None]] = {}
-        if count and self.left:
-            bar = self.config.tfidf_threshold - dedup.EPSILON
-            tests = matrix[:count].T.tocsc()
-            for start in range(0, len(self.left), 2048):
-                products = (matrix[count + start : count + start + 2048] @ tests).tocsr()
-                for row in range(products.shape[0]):
-                    scores = products.data[products.indptr[row] : products.indptr[row + 1]]
-                    if len(scores) and scores.max() >= bar:
-                        place = products.indices[products.indptr[row] + int(scores.argmax())]
-                        gone[start + row] = (self.tests[int(place)], float(scores.max()))
-        self.close(STEPS[3], gone)
+    def tfidf_against(self, questions: list[Question]) -> list[Question]:
+        """Against tests and kept ones in one space; the most similar of all says which of the two steps it is."""
+        references = [*self.tests, *self.left]
+        found = dedup.tfidf_near(_texts(questions), _texts(references), self.config.tfidf_threshold)
+        hits: Gone = {hit.index: (references[hit.partner], hit.score) for hit in found}
+        is_test = {hit.index for hit in found if hit.partner < len(self.tests)}
+        left = self.close(STEPS[3], questions, {place: hits[place] for place in is_test})
+        places = [place for place in range(len(questions)) if place not in is_test]
+        near_kept: Gone = {position: hits[place] for position, place in enumerate(places) if place in hits}
+        return self.close(STEPS[4], left, near_kept)
 
     def tfidf_over_union(self) -> None:
-        found = dedup.tfidf([question.text for question in self.left], self.config.tfidf_threshold)
-        self.close(STEPS[4], {hit.index: (self.left[hit.partner], hit.score) for hit in found.removed})
+        found = dedup.tfidf(_texts(self.left), self.config.tfidf_threshold)
+        gone: Gone = {hit.index: (self.left[hit.partner], hit.score) for hit in found.removed}
+        self.left = self.close(STEPS[5], self.left, gone)
 
     def by_embedding(self, encode: Encode) -> None:
-        vectors = encode([question.text for question in self.left])
-        found = dedup.embedding(vectors, self.config.embedding_threshold)
-        self.close(STEPS[5], {hit.index: (self.left[hit.partner], hit.score) for hit in found.removed})
-        vectors = vectors[found.kept]
-        gone: dict[int, tuple[Question, float | None]] = {}
+        bar = self.config.embedding_threshold
+        vectors = encode(_texts(self.left))
+        found = dedup.embedding(vectors, bar)
+        gone: Gone = {hit.index: (self.left[hit.partner], hit.score) for hit in found.removed}
+        self.left = self.close(STEPS[6], self.left, gone)
+        near: Gone = {}
         if self.tests and self.left:
-            tests = encode([test.text for test in self.tests]).astype(np.float64)
-            for position, vector in enumerate(vectors.astype(np.float64)):
+            tests = encode(_texts(self.tests)).astype(np.float64)
+            for position, vector in enumerate(vectors[found.kept].astype(np.float64)):
                 scores = tests @ vector
                 place = int(scores.argmax())
-                if scores[place] >= self.config.embedding_threshold - dedup.EPSILON:
-                    gone[position] = (self.tests[place], float(scores[place]))
-        self.close(STEPS[6], gone)
+                if scores[place] >= bar - dedup.EPSILON:
+                    near[position] = (self.tests[place], float(scores[place]))
+        self.left = self.close(STEPS[7], self.left, near)
+
+
+def _texts(questions: Sequence[Question]) -> list[str]:
+    return [question.text for question in questions]
+
+
+def _first_with(questions: Sequence[Question], n: int) -> dict[tuple[str, ...], Question]:
+    """Each n-gram and the first question that has it."""
+    return {gram: question for question in reversed(questions) for gram in ngrams(question.text, n)}
 
 
 def table(funnel: Funnel) -> list[dict[str, Any]]:

@@ -73,3 +73,19 @@ def test_first_come_first_kept_and_every_removal_has_a_kept_partner() -> None:
     assert all(hit.score >= 0.6 for hit in found.removed)
     assert dedup.greedy_tfidf([]) == []
     assert dedup.greedy_embedding(np.zeros((3, 5))) == [0, 1, 2]
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    references=st.lists(TEXT, max_size=12),
+    texts=st.lists(TEXT, max_size=12),
+    threshold=st.sampled_from([0.3, 0.6, 1.0]),
+)
+def test_near_a_reference_is_the_definition(references: list[str], texts: list[str], threshold: float) -> None:
+    similarity = dense([*references, *texts])[len(references) :, : len(references)]
+    reached = similarity >= threshold - dedup.EPSILON
+    found = dedup.tfidf_near(texts, references, threshold)
+    assert [hit.index for hit in found] == [row for row in range(len(texts)) if reached[row].any()]
+    for hit in found:
+        assert hit.score == pytest.approx(similarity[hit.index].max())
+        assert similarity[hit.index, hit.partner] == pytest.approx(hit.score)

@@ -30,8 +30,9 @@ def steps_of(result: funnel.Funnel) -> dict[str, str]:
 
 
 def test_ngrams() -> None:
-    assert funnel.ngrams("One two, THREE!", 2) == {("one", "two"), ("two", "three")}
-    assert funnel.ngrams("One", 8) == {("one",)}
+    assert funnel.ngrams("One  two, THREE!", 2) == {("one", "two,"), ("two,", "three!")}
+    assert funnel.ngrams("One two", 2) == {("one", "two")}
+    assert funnel.ngrams("One", 8) == set()
     assert funnel.ngrams(" ", 8) == set()
 
 
@@ -59,6 +60,27 @@ def test_each_step_finds_its_kind() -> None:
     partner = {removal.text: removal.partner_text for removal in result.removed}
     assert partner[pool[1].text] == pool[0].text
     assert partner[pool[3].text] == tests[0].text
+
+
+def test_tfidf_goes_source_by_source_before_the_union() -> None:
+    """A text near one that the union step removes later leaves all the same: it met it in source order."""
+    first = ask("alpha beta gamma delta epsilon", "A")
+    second = ask("alpha beta gamma delta kappa", "A")
+    third = ask("beta gamma delta kappa lambda omega", "B")
+    fourth = ask("beta gamma delta kappa lambda sigma", "B")
+    result = funnel.dedupe([first, second, third, fourth], [], funnel.Config(tfidf_threshold=0.45), encode)
+    steps = steps_of(result)
+    assert steps[second.text] == "TF-IDF over the union"
+    assert steps[third.text] == "TF-IDF against earlier sources"
+    assert next(removal for removal in result.removed if removal.text == third.text).partner_text == second.text
+
+
+def test_a_later_source_changes_nothing_that_earlier_ones_lost_on_their_own() -> None:
+    earlier = [ask(f"question {i % 7} about topic {i % 5} and thing {i % 3}", f"S{i % 2}") for i in range(30)]
+    later = [ask(f"question about something else {i}", "late") for i in range(9)]
+    alone, both = (funnel.dedupe(pool, [], encode=encode) for pool in (earlier, earlier + later))
+    own = [removal for removal in both.removed if removal.source != "late" and removal.step in funnel.STEPS[:5]]
+    assert own == [removal for removal in alone.removed if removal.step in funnel.STEPS[:5]]
 
 
 def test_every_question_is_kept_or_has_a_removal() -> None:
