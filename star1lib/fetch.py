@@ -31,7 +31,7 @@ def locate(source: Source, mirror: Path | None) -> list[Path]:
     if source.url and source.sha256:
         return [_repository(source)]
     if source.hub:
-        return [hub_file(source)]
+        return hub_files(source)
     raise UserError(f"{source.name}: {source.how_to_get()}")
 
 
@@ -70,8 +70,8 @@ def _repository(source: Source) -> Path:
         ) from err
 
 
-def hub_file(source: Source) -> Path:
-    """The hub file that the user has pinned for `source`, fetched at its revision and checked.
+def hub_files(source: Source) -> list[Path]:
+    """The hub files that the user has pinned for `source`, fetched at their revision and checked, in pinned order.
 
     Raises :class:`UserError` without a pin, without a token for a gated set, and on a hash mismatch.
     """
@@ -87,8 +87,9 @@ def hub_file(source: Source) -> Path:
     from huggingface_hub import hf_hub_download
 
     try:
-        path = hf_hub_download(source.hub, pin.file, repo_type="dataset", revision=pin.revision)
+        paths = [hf_hub_download(source.hub, file, repo_type="dataset", revision=pin.revision) for file in pin.files]
     except Exception as err:
         raise UserError(f"{source.name}: the hub did not give {source.hub} ({type(err).__name__}); check your access "
                         "and the network, or set STAR1_DATA.") from err  # fmt: skip
-    return checked(Path(path), pin.sha256, source.name)
+    pinned = zip(paths, pin.files.values(), strict=True)
+    return [checked(Path(path), sha256, source.name) for path, sha256 in pinned]

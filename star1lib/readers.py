@@ -9,6 +9,7 @@ import csv
 import gzip
 import io
 import json
+import lzma
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,13 +21,13 @@ Row = Mapping[str, Any]
 
 
 def text_of(path: Path) -> str:
-    """The file as UTF-8 text, unzipped when its name ends in .gz."""
+    """The file as UTF-8 text, unpacked when its name ends in .gz or .xz."""
+    unpack = {".gz": gzip.decompress, ".xz": lzma.decompress}.get(path.suffix, bytes)
     try:
-        data = path.read_bytes()
-        return (gzip.decompress(data) if path.suffix == ".gz" else data).decode("utf-8-sig")
+        return unpack(path.read_bytes()).decode("utf-8-sig")
     except FileNotFoundError as err:
         raise UserError(f"{path.name}: the file is missing; restore it or unset STAR1_DATA.") from err
-    except (OSError, EOFError, UnicodeDecodeError) as err:
+    except (OSError, EOFError, UnicodeDecodeError, lzma.LZMAError) as err:
         raise UserError(f"{path.name}: cannot be read as text ({err}); fetch the file again.") from err
 
 
@@ -61,10 +62,10 @@ def rows_of(path: Path) -> Iterator[tuple[int, Row]]:
         import pyarrow.parquet
 
         try:
-            table = pyarrow.parquet.read_table(path)
+            batches = pyarrow.parquet.ParquetFile(path).iter_batches(1024)
+            yield from enumerate((row for batch in batches for row in batch.to_pylist()), start=1)
         except (OSError, pyarrow.ArrowException) as err:
             raise UserError(f"{path.name}: not a whole parquet file; it is damaged, fetch it again.") from err
-        yield from enumerate(table.to_pylist(), start=1)
     else:
         yield from enumerate(_expect(json_of(path), list, path.name, "a list of rows"), start=1)
 
@@ -115,6 +116,12 @@ def lines(path: Path) -> list[Pair]:
     return [(line.strip(), {}) for line in text_of(path).splitlines() if line.strip()]
 
 
+def first_cells(path: Path) -> list[Pair]:
+    """The first cell of every line of a CSV file without a header."""
+    rows = csv.reader(io.StringIO(text_of(path)))
+    return [(question({"cell": row[0]}, "cell", f"{path.name}, line {n}"), {}) for n, row in enumerate(rows, 1) if row]
+
+
 def strings(path: Path) -> list[Pair]:
     """A JSON list of questions."""
     value = _expect(json_of(path), list, path.name, "a list of questions")
@@ -154,3 +161,14 @@ def unwrapped(name: str) -> Callable[[Path], list[Pair]]:
         return out
 
     return strip
+
+
+def gpqa(path: Path) -> list[Pair]:
+    """GPQA: the question with its right and three wrong answers."""
+    out: list[Pair] = []
+    for number, row in rows_of(path):
+        where = f"{path.name}, row {number}"
+        wrong = [str(field(row, f"Incorrect Answer {n}", where)).strip() for n in (1, 2, 3)]
+        right = str(field(row, "Correct Answer", where)).strip()
+        out.append((question(row, "Question", where), {"correct": right, "incorrect": wrong}))
+    return out

@@ -52,6 +52,6 @@ class Source:
             terms = "accept its terms, export HF_TOKEN, then " if self.gated else ""
             return (
                 f"not at hand; its hub revision could not be checked here, so {terms}record it once with "
-                f"`python -m star1lib.pins {self.name} FILE` ({self.hub}), or set STAR1_DATA to a mirror that holds it."
+                f"`python -m star1lib.pins {self.name} FILE...` ({self.hub}), or set STAR1_DATA to a mirror with it."
             )
         return f"not at hand; set STAR1_DATA to a mirror folder that holds {self.mirror}."

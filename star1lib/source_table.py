@@ -5,10 +5,9 @@ Facts only: names, counts, licences, upstream places and hashes. Counts are what
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
-from .readers import Pair, column, field, lines, question, rows_of, strings, topics, under, unwrapped
+from .readers import column, field, first_cells, gpqa, lines, strings, topics, under, unwrapped
 from .source_row import Source
 
 
@@ -24,23 +23,8 @@ def _unsafe(row: Any) -> bool:
     return not field(row, "is_safe", "BeaverTails")
 
 
-def _vanilla_harmful(row: Any) -> bool:
-    return str(field(row, "data_type", "WildJailbreak")) == "vanilla_harmful"
-
-
 def _safe(row: Any) -> bool:
     return str(field(row, "label", "XSTest")) == "safe"
-
-
-def gpqa(path: Path) -> list[Pair]:
-    """GPQA: the question with its right and three wrong answers."""
-    out: list[Pair] = []
-    for number, row in rows_of(path):
-        where = f"{path.name}, row {number}"
-        wrong = [str(field(row, f"Incorrect Answer {n}", where)).strip() for n in (1, 2, 3)]
-        right = str(field(row, "Correct Answer", where)).strip()
-        out.append((question(row, "Question", where), {"correct": right, "incorrect": wrong}))
-    return out
 
 
 _RELEASED = column("question", "id", "response", "category", "source", "score")
@@ -122,7 +106,14 @@ TABLE: tuple[Source, ...] = (
         origin="SALT-NLP/chain-of-thought-bias data/dangerous-q/toxic_outs.json @e92a0ef",
     ),
     Source(
-        "HEx-PHI", "train", 330, "HEx-PHI terms", column("instruction"), hub="LLM-Tuning-Safety/HEx-PHI", gated=True
+        "HEx-PHI",
+        "train",
+        300,
+        "HEx-PHI terms",
+        first_cells,
+        hub="LLM-Tuning-Safety/HEx-PHI",
+        gated=True,
+        note="ten categories of 30, a file each",
     ),
     Source(
         "HarmBench",
@@ -157,7 +148,7 @@ TABLE: tuple[Source, ...] = (
         sha256="7dde08acf87f10cf74fd1b76f56538eae8e413ae8e6b09e3f7bcd97769058dbe",
         origin="vinid/safety-tuned-llamas data/training/safety_only_data_Instructions.json @36a4b8d",
     ),
-    Source("UltraSafety", "train", 3000, "MIT", column("prompt"), hub="openbmb/UltraSafety"),
+    Source("UltraSafety", "train", 3000, "MIT", column("instruction"), hub="openbmb/UltraSafety"),
     Source(
         "ALERT",
         "train",
@@ -176,7 +167,7 @@ TABLE: tuple[Source, ...] = (
         "CC BY-NC 4.0",
         column("prompt", keep=_both_unsafe),
         hub="PKU-Alignment/PKU-SafeRLHF",
-        note="kept: both responses unsafe",
+        note="default set, training and test; kept: both responses unsafe",
     ),
     Source(
         "BeaverTails",
@@ -185,17 +176,17 @@ TABLE: tuple[Source, ...] = (
         "CC BY-NC 4.0",
         column("prompt", keep=_unsafe),
         hub="PKU-Alignment/BeaverTails",
-        note="kept: is_safe false",
+        note="330k splits, training and test; kept: is_safe false",
     ),
     Source(
         "WildJailbreak",
         "train",
         None,
         "ODC-BY",
-        column("vanilla", keep=_vanilla_harmful),
+        column("vanilla", "data_type"),
         hub="allenai/wildjailbreak",
         gated=True,
-        note="kept: vanilla harmful",
+        note="the vanilla prompt of every training row, benign ones too: only so do the sources add up to 530K",
     ),
     Source(
         "StrongREJECT",
@@ -229,7 +220,7 @@ TABLE: tuple[Source, ...] = (
         hub="allenai/wildjailbreak",
         gated=True,
         export="WildJailbreak-eval.jsonl",
-        note="250 adversarial harmful rows, seed 42",
+        note="evaluation file; 250 adversarial harmful rows, seed 42",
     ),
     Source(
         "XSTest-safe",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import lzma
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from star1lib.io import sha256_file
     [
         ("BeaverTails", '{"prompt": "a"}', "is_safe"),
         ("PKU-SafeRLHF", '{"prompt": "a", "is_response_0_safe": false}', "is_response_1_safe"),
-        ("WildJailbreak", '{"vanilla": "a"}', "data_type"),
+        ("WildJailbreak", '{"adversarial": "a", "data_type": "b"}', "vanilla"),
         ("XSTest-safe", '{"prompt": "a", "type": "t"}', "label"),
     ],
 )
@@ -56,7 +57,29 @@ def test_every_json_reader_answers_odd_shapes_with_a_sentence(tmp_path: Path, te
 def test_tab_separated_rows_and_a_damaged_parquet_file(tmp_path: Path) -> None:
     path = tmp_path / "train.tsv"
     path.write_text("vanilla\tdata_type\nfirst, with a comma\tvanilla_harmful\nsecond\tvanilla_benign\n")
-    assert [text for text, _ in sources.SOURCES["WildJailbreak"].read(path)] == ["first, with a comma"]
+    read = sources.SOURCES["WildJailbreak"].read(path)
+    assert [(text, meta["data_type"]) for text, meta in read] == [
+        ("first, with a comma", "vanilla_harmful"),
+        ("second", "vanilla_benign"),
+    ]
     (tmp_path / "x.parquet").write_bytes(b"PAR1")
     with pytest.raises(UserError, match=r"x\.parquet: not a whole parquet file"):
         readers.column("x")(tmp_path / "x.parquet")
+
+
+def test_packed_files_and_files_without_a_header(tmp_path: Path) -> None:
+    (tmp_path / "x.jsonl.xz").write_bytes(lzma.compress(b'{"prompt": "a"}\n'))
+    assert readers.column("prompt")(tmp_path / "x.jsonl.xz") == [("a", {})]
+    (tmp_path / "y.jsonl.xz").write_bytes(b"not packed")
+    with pytest.raises(UserError, match=r"y\.jsonl\.xz: cannot be read as text"):
+        readers.column("prompt")(tmp_path / "y.jsonl.xz")
+    (tmp_path / "category_1.csv").write_text('"first, quoted"\nsecond\n')
+    assert [text for text, _ in readers.first_cells(tmp_path / "category_1.csv")] == ["first, quoted", "second"]
+
+
+def test_rows_of_a_parquet_file(tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet
+
+    pyarrow.parquet.write_table(pa.table({"prompt": [f"q{i}" for i in range(2000)]}), tmp_path / "x.parquet")
+    assert len(readers.column("prompt")(tmp_path / "x.parquet")) == 2000

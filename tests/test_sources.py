@@ -111,8 +111,13 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     file = tmp_path / "data.jsonl"
     file.write_text('{"prompt": "a question"}\n')
 
+    class File:
+        def __init__(self, name: str) -> None:
+            self.rfilename = name
+
     class Info:
         sha = "f" * 40
+        siblings = tuple(map(File, ("README.md", "data/b.jsonl", "data/a.jsonl", "data.jsonl")))
 
     class Api:
         def dataset_info(self, name: str) -> Info:
@@ -120,9 +125,9 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
     def download(name: str, filename: str, repo_type: str, revision: str) -> str:
         assert revision == "f" * 40
-        if filename == "missing":
+        if filename == "README.md":
             raise ConnectionError("no")
-        return str(file)
+        return str(tmp_path / filename) if filename.startswith("data/") else str(file)
 
     monkeypatch.setattr("huggingface_hub.HfApi", Api)
     monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
@@ -131,20 +136,35 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_a_pin_once_recorded_is_held(hub: Path) -> None:
     with pytest.raises(UserError, match=r"check your access"):
-        pins.record("SimpleSafetyTests", "missing")
-    pin = pins.record("SimpleSafetyTests", "data.jsonl")
-    assert pin.sha256 == sha256_file(hub)
+        pins.record("SimpleSafetyTests", ["README.md"])
+    with pytest.raises(UserError, match=r"no file 'missing' in the hub set; there are: README\.md, data\.jsonl"):
+        pins.record("SimpleSafetyTests", ["missing"])
+    pin = pins.record("SimpleSafetyTests", ["data.jsonl"])
+    assert pin.files == {"data.jsonl": sha256_file(hub)}
     row = replace(sources.SOURCES["SimpleSafetyTests"], expected=1)
     assert fetch.locate(row, None) == [hub]
     hub.write_text('{"prompt": "another"}\n')
     with pytest.raises(UserError, match="does not have its pinned sha256"):
         fetch.locate(row, None)
     with pytest.raises(UserError, match="not a hub set"):
-        pins.record("GPTFuzz", "x")
+        pins.record("GPTFuzz", ["x"])
+
+
+def test_a_pin_may_hold_several_files_by_pattern(hub: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "data").mkdir()
+    for name, safe in (("a", "false"), ("b", "false"), ("b", "true")):
+        with (tmp_path / "data" / f"{name}.jsonl").open("a") as file:
+            file.write(f'{{"prompt": "question {name}", "is_safe": {safe}}}\n')
+    pin = pins.record("BeaverTails", ["data/*.jsonl"])
+    assert list(pin.files) == ["data/a.jsonl", "data/b.jsonl"]
+    assert [question.text for question in sources.load("BeaverTails")] == ["question a", "question b"]
+    (tmp_path / "data" / "b.jsonl").write_text("")
+    with pytest.raises(UserError, match=r"BeaverTails: b\.jsonl does not have its pinned sha256"):
+        sources.load("BeaverTails")
 
 
 def test_a_gated_set_needs_a_token(hub: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pins.record("HEx-PHI", "data.jsonl")
+    pins.record("HEx-PHI", ["data.jsonl"])
     with pytest.raises(UserError, match=r"HEx-PHI: .* is gated; accept its terms there and export HF_TOKEN"):
         fetch.locate(sources.SOURCES["HEx-PHI"], None)
     monkeypatch.setenv("HF_TOKEN", "secret-token")
@@ -192,6 +212,7 @@ def test_collect_lists_what_is_unavailable_and_withholds(tmp_path: Path, monkeyp
 
 
 def wildchat_row(text: str, score: float, **changes: object) -> dict[str, object]:
+    mild = {"flagged": False, "categories": {}, "category_scores": {"sexual": 1.0}}
     moderation = {
         "flagged": True,
         "categories": {"hate": True, "violence": score > 0.5},
@@ -202,25 +223,38 @@ def wildchat_row(text: str, score: float, **changes: object) -> dict[str, object
         "toxic": True,
         "turn": 1,
         "language": "English",
-        "openai_moderation": [moderation],
+        "openai_moderation": [mild, moderation],
         "conversation_hash": text,
     }
     return {**row, **changes}
 
 
-def test_wildchat_takes_the_top_of_each_category_once() -> None:
+def test_wildchat_takes_the_top_of_each_category_by_the_last_moderation() -> None:
     rows = [wildchat_row(f"text {i}", i / 10) for i in range(10)]
     rows += [wildchat_row("two turns", 1.0, turn=2), wildchat_row("mild", 1.0, toxic=False)]
     chosen = subsets.wildchat(rows, per_category=3)
-    assert [row["text"] for row in chosen] == ["text 9", "text 8", "text 7"]
+    assert [row["text"] for row in chosen.rows] == ["text 9", "text 8", "text 7"]
+    assert {row["category"] for row in chosen.rows} == {"hate"}
     with pytest.raises(UserError, match="WildChat, row 1: no field 'language'"):
         subsets.wildchat([{"conversation": []}])
 
 
-def test_wildjailbreak_is_seeded_and_counted() -> None:
+def test_wildchat_prompts_about_minors_are_counted_and_left_out() -> None:
+    flagged = {"flagged": True, "categories": {"sexual/minors": True}, "category_scores": {"hate": 0.9}}
+    rows = [wildchat_row("same", 0.9), wildchat_row("same", 0.8), wildchat_row("other", 0.7)]
+    rows.append(wildchat_row("by its flag", 0.6, openai_moderation=[flagged]))
+    rows.append(wildchat_row("erotic story about a child", 0.5))
+    chosen = subsets.wildchat(rows)
+    assert [row["text"] for row in chosen.rows] == ["same", "other"]
+    assert (len(chosen.withheld), chosen.duplicates) == (2, 1)
+
+
+def test_wildjailbreak_is_drawn_as_datasets_shuffles() -> None:
+    from datasets import Dataset
+
     rows = [{"data_type": "adversarial_harmful", "adversarial": f"text {i}"} for i in range(300)]
-    assert len(subsets.wildjailbreak(rows)) == 250
-    assert subsets.wildjailbreak(rows) == subsets.wildjailbreak(rows)
+    shuffled = Dataset.from_list(rows).shuffle(seed=42).select(range(250))
+    assert [row["text"] for row in subsets.wildjailbreak(rows).rows] == shuffled["adversarial"][:]
     with pytest.raises(UserError, match="100 adversarial harmful rows found, 250 needed"):
         subsets.wildjailbreak(rows[:100])
 

@@ -25,12 +25,13 @@ ROW: dict[str, Any] = {
     [
         ({"openai_moderation": []}, "field 'openai_moderation' is empty"),
         ({"openai_moderation": [{"categories": {}}]}, "no field 'flagged'"),
-        ({"openai_moderation": [{**MODERATION, "category_scores": {}}]}, "no field 'hate'"),
+        ({"openai_moderation": [{**MODERATION, "category_scores": {}}]}, "field 'category_scores' is empty"),
+        ({"openai_moderation": [{"flagged": True, "category_scores": {"hate": 1}}]}, "no field 'categories'"),
         ({"conversation": []}, "field 'conversation' is empty"),
         ({"conversation": [{"text": "x"}]}, "no field 'content'"),
     ],
 )
 def test_a_changed_nested_field_is_one_sentence(change: dict[str, Any], sentence: str) -> None:
-    assert len(subsets.wildchat([ROW])) == 1
+    assert len(subsets.wildchat([ROW]).rows) == 1
     with pytest.raises(UserError, match=f"WildChat, row 2: {sentence}"):
         subsets.wildchat([ROW, {**ROW, **change}])
