@@ -2,13 +2,17 @@
 
 An evaluation is named by the hash of everything that shapes its responses. Its transcript is an
 Inspect log that the viewer opens; a changed judge grades that transcript again and generates nothing.
+Until the transcript is whole, each response is kept as it comes, so a killed evaluation goes on from there.
 """
 
 from __future__ import annotations
 
 import logging
+import os
 import re
-from collections.abc import Mapping, Sequence
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -158,35 +162,41 @@ class _Run:
         from inspect_ai import Task
         from inspect_ai import eval as run_inspect
         from inspect_ai.dataset import MemoryDataset, Sample
+        from inspect_ai.model import CachePolicy
         from inspect_ai.solver import generate
 
         settings = self._generation()
-        penalised = settings["repetition_penalty"] != 1.0
+        # A parameter of vLLM and of our own provider: servers that do not know it refuse it, so only when it acts.
+        extra = (
+            None if settings["repetition_penalty"] == 1.0 else {"repetition_penalty": settings["repetition_penalty"]}
+        )
         samples = [Sample(id=question.id, input=self.benchmark.ask(question)) for question in self.questions]
         task = Task(
             name=f"{self.subject.variant}-{self.benchmark.name}",
             dataset=MemoryDataset(samples, name=self.benchmark.name),
-            solver=generate(),
+            solver=generate(cache=CachePolicy(expiry=None)),
         )
-        [done] = run_inspect(
-            task,
-            model=self._model(),
-            log_dir=str(self.folder / "logs"),
-            display="none",
-            score=False,
-            max_samples=len(samples) if not self.subject.served else 32,
-            max_tokens=settings["max_tokens"],
-            temperature=0.0,
-            # A parameter of vLLM and of our own provider: servers that do not know it refuse it, so only when it acts.
-            extra_body={"repetition_penalty": settings["repetition_penalty"]} if penalised else None,
-            log_level="warning",
-        )
+        kept = self.folder / "unfinished" / self._key()
+        with _responses_kept(kept):
+            [done] = run_inspect(
+                task,
+                model=self._model(),
+                log_dir=str(self.folder / "logs"),
+                display="none",
+                score=False,
+                max_samples=len(samples) if not self.subject.served else 32,
+                max_tokens=settings["max_tokens"],
+                temperature=0.0,
+                extra_body=extra,
+                log_level="warning",
+            )
         if done.status != "success" or not done.samples or len(done.samples) != len(samples):
             reason = done.error.message if done.error else f"status {done.status}"
             raise UserError(
                 f"{self.subject.variant} on {self.benchmark.name}: the evaluation did not succeed ({reason}); "
-                "mend the cause and run the same command again, finished evaluations are kept."
+                "mend the cause and run the same command again, what was generated is kept."
             )
+        shutil.rmtree(kept, ignore_errors=True)
         return done
 
     def _model(self) -> Any:
@@ -239,6 +249,20 @@ class _Run:
             response_chars=len(answer.thought.answer),
             snippet=refusal_snippet(answer.thought.answer) if answer.thought.answer else "",
         )
+
+
+@contextmanager
+def _responses_kept(folder: Path) -> Iterator[None]:
+    """Have Inspect cache responses in `folder`, which belongs to one evaluation and to nothing else."""
+    before = os.environ.get("INSPECT_CACHE_DIR")
+    os.environ["INSPECT_CACHE_DIR"] = str(folder)
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["INSPECT_CACHE_DIR"]
+        else:
+            os.environ["INSPECT_CACHE_DIR"] = before
 
 
 def _lookup(metric: str, grades: Mapping[str, Sequence[Grade]]) -> Any:

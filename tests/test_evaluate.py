@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import time
 
 import pytest
 from tinymodel import save
@@ -141,6 +143,27 @@ def test_an_evaluation_that_fails_is_an_error_and_leaves_no_result(tiny, tmp_pat
             run(tiny, tmp_path, ["Probe"], limits={"Probe": 1})
     assert not (tmp_path / "base" / "Probe").exists()
     assert len(run(tiny, tmp_path, ["Probe"], limits={"Probe": 1})) == 1
+
+
+def test_a_broken_off_evaluation_goes_on_from_its_last_response(tiny, tmp_path, generated, monkeypatch):
+    whole = run(tiny, tmp_path / "whole", ["Probe"])
+    generated.clear()
+    real = generate.generate
+
+    def broken(model, prompts, settings, *, on_done, **more):
+        real(model, prompts[:5], settings, on_done=on_done, **more)
+        time.sleep(1)  # the five responses reach their callers before the failure does
+        raise RuntimeError("power cut")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(generate, "generate", broken)
+        with pytest.raises(UserError, match="what was generated is kept"):
+            run(tiny, tmp_path / "cut", ["Probe"])
+    generated.clear()
+    assert run(tiny, tmp_path / "cut", ["Probe"]) == whole
+    assert sum(generated) == 3
+    assert not list((tmp_path / "cut" / "unfinished").iterdir())
+    assert "INSPECT_CACHE_DIR" not in os.environ
 
 
 def test_the_sample_is_seeded_and_withheld_prompts_are_listed(tiny, tmp_path, generated):
