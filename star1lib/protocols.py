@@ -25,19 +25,21 @@ NAMES = ("paper", "plain", "small")
 class Protocol:
     """How responses are generated, always greedily: the penalty and the budget of each benchmark.
 
-    `answer_tokens` None stands for the paper's budgets (3.2), else every response has `answer_tokens`,
-    and a thinking model `thinking_tokens` on top.
+    `answer_tokens` None stands for the paper's budgets (3.2), else every response has `answer_tokens`
+    (`reasoning_tokens` on reasoning benchmarks, where given), and a thinking model `thinking_tokens` on top.
     """
 
     name: str
     repetition_penalty: float
     answer_tokens: int | None = None
     thinking_tokens: int = 0
+    reasoning_tokens: int | None = None
 
     def settings(self, benchmark: str, kind: Kind, thinking: bool) -> Settings:
         """The settings for one benchmark."""
         if self.answer_tokens is not None:
-            budget = self.answer_tokens + (self.thinking_tokens if thinking else 0)
+            answer = self.reasoning_tokens if kind == "reasoning" and self.reasoning_tokens else self.answer_tokens
+            budget = answer + (self.thinking_tokens if thinking else 0)
         elif kind == "reasoning":
             budget = PAPER_REASONING_TOKENS[benchmark]
         else:
@@ -50,7 +52,7 @@ def protocol(name: str, **settings: Any) -> Protocol:
 
     "paper": greedy, repetition penalty 1.2, the paper's budgets. "plain": the same with penalty 1.0.
     "small": greedy, penalty 1.0, `answer_tokens` (default 128) and `thinking_tokens` (default 384).
-    Any of `repetition_penalty`, `answer_tokens` and `thinking_tokens` may be set. Raises
+    Any of `repetition_penalty`, `answer_tokens`, `thinking_tokens` and `reasoning_tokens` may be set. Raises
     :class:`UserError` for an unknown name or setting.
     """
     if name not in NAMES:
@@ -59,11 +61,12 @@ def protocol(name: str, **settings: Any) -> Protocol:
     if name == "small":
         values |= {"answer_tokens": 128, "thinking_tokens": 384}
     for key, value in settings.items():
-        whole = key in ("answer_tokens", "thinking_tokens")
-        least = 1 if key == "answer_tokens" else 0
+        whole = key in ("answer_tokens", "thinking_tokens", "reasoning_tokens")
+        least = 0 if key == "thinking_tokens" else 1
         if not whole and key != "repetition_penalty":
             raise UserError(
-                f"generation.{key}: no such setting; use repetition_penalty, answer_tokens or thinking_tokens."
+                f"generation.{key}: no such setting; use repetition_penalty, answer_tokens, thinking_tokens or "
+                "reasoning_tokens."
             )
         if whole and (not isinstance(value, int) or isinstance(value, bool) or value < least):
             raise UserError(f"generation.{key}: {value!r} given; give a whole number from {least} on.")

@@ -30,6 +30,9 @@ def test_small_gives_thinking_its_own_budget():
     small = protocol("small", answer_tokens=10, thinking_tokens=30)
     assert small.settings("Probe", "reasoning", False) == Settings(10)
     assert small.settings("Probe", "reasoning", True) == Settings(40)
+    more = protocol("small", answer_tokens=10, thinking_tokens=30, reasoning_tokens=50)
+    assert more.settings("Probe", "reasoning", True) == Settings(80)
+    assert more.settings("StrongREJECT", "safety", False) == Settings(10)
     assert protocol("small", repetition_penalty=1.2).settings("Probe", "reasoning", False).repetition_penalty == 1.2
 
 
