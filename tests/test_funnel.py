@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -130,6 +131,44 @@ def test_counts_on_the_mirror(mirror: Path) -> None:
     texts = [question.text for name in named for question in sources.load(name, mirror)]
     assert len(texts) == 20_156
     assert len(dedup.greedy_tfidf(texts)) == 13_741
+
+
+def grams(text: str, n: int) -> set[tuple[str, ...]]:
+    words = text.lower().split()
+    return {tuple(words[i : i + n]) for i in range(len(words) - n + 1)}
+
+
+def by_definition(by_source: dict[str, list[str]], tests: list[str]) -> list[str]:
+    """The steps before the union as plainly as they can be written, with dense cosines."""
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    known, kept = list(tests), []
+    for name, texts in by_source.items():
+        n = funnel.NGRAM.get(name, 8)
+        own: list[str] = []
+        for text in texts:
+            if not any(grams(text, n) & grams(other, n) for other in own):
+                own.append(text)
+        taken = {gram for text in known for gram in grams(text, 8)}
+        own = [text for text in own if not grams(text, 8) & taken]
+        rows = TfidfVectorizer().fit_transform([*known, *own])
+        near = (rows[len(known) :] @ rows[: len(known)].T).toarray().max(axis=1) >= 0.6 - 1e-9
+        own = [text for text, is_near in zip(own, near, strict=True) if not is_near]
+        known += own
+        kept += own
+    return kept
+
+
+def test_source_by_source_is_the_definition_on_the_mirror(mirror: Path) -> None:
+    names = ["GPTFuzz", "MaliciousInstruct", "QHarm", "TDCRedTeaming", "MaliciousInstructions", "HarmfulQ", "HarmBench"]
+    collected = collect(names, mirror=mirror, test_names=["StrongREJECT", "XSTest-safe"], corpus=False)
+    by_source = {name: [q.text for q in collected.pool if q.source == name] for name in names}
+    tests = [test.text for test in collected.tests]
+    result = funnel.dedupe(collected.pool, collected.tests, encode=lambda texts: np.zeros((len(texts), 2)))
+    left = Counter(question.text for question in collected.pool)
+    left -= Counter(removal.text for removal in result.removed if removal.step in funnel.STEPS[:5])
+    assert left == Counter(by_definition(by_source, tests))
+    assert {row["step"] for row in result.steps} == set(funnel.STEPS)
 
 
 @pytest.mark.parametrize("name", funnel.NGRAM)
