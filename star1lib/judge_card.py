@@ -1,19 +1,20 @@
 """The judge card (paper 3.2): agreement with people where the judge has not seen the model or the question.
 
 :func:`measure` gives rows {judge, held_out, n, agreement, low, high, kappa, labels, confusion} (rows of
-`confusion` are people's labels, columns the judge's), Wilson intervals at 95%. :func:`write` puts the weights,
-`agreement.json` and `CARD.md` in place. No response text is written anywhere.
+`confusion` are people's labels, columns the judge's), Wilson intervals at 95%; :func:`between` compares judges and
+annotators with one another. :func:`write` puts the weights, `agreement.json` and `CARD.md` in place. No response text
+is written anywhere.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from . import judge_fit
+from . import judge_fit, judging
 from .io import write_json, write_text
 from .judge import FOLDER, LABELS, label_of, score_harm, score_refusal
 from .judge_features import hashed_words
@@ -22,6 +23,12 @@ from .stats import cohen_kappa, wilson
 
 BINARY = ("complied", "refused")
 HARM = ("not harmful", "harmful")
+_OTHERS = {
+    "annotator 1": "annotation_1",
+    "annotator 2": "annotation_2",
+    "GPT-4 of XSTest's authors": "gpt4_label",
+    "string match of XSTest's authors": "strmatch_label",
+}
 FOLDS = 5
 ORDINARY_WEIGHT = 0.3
 
@@ -57,14 +64,19 @@ def _part(rows: Refusals, keep: np.ndarray) -> Refusals:
     )  # fmt: skip
 
 
-def measure_refusal(rows: Refusals) -> list[dict[str, Any]]:
-    """Refused-or-not and three-way agreement on each model by judges that learnt from the other models only."""
+def held_out_labels(rows: Refusals) -> np.ndarray:
+    """Three-way label numbers (n,), each model's by a judge that learnt from the other models only."""
     features = judge_fit.matrix(rows.prompts, rows.responses)
     said = np.zeros(len(rows.labels), int)
     for model in np.unique(rows.models):
         held = rows.models == model
         weights = judge_fit.fit_refusal(_part(rows, ~held), features[~held])
         said[held] = [LABELS.index(label_of(scores)) for scores in score_refusal(weights, features[held])]
+    return said
+
+
+def measure_refusal(rows: Refusals, said: np.ndarray) -> list[dict[str, Any]]:
+    """Refused-or-not and three-way agreement on each model of `said`, the :func:`held_out_labels`."""
     found = []
     for name, labels, change in (
         ("refused or not", BINARY, lambda x: (x > 0).astype(int)),
@@ -76,20 +88,29 @@ def measure_refusal(rows: Refusals) -> list[dict[str, Any]]:
     return found
 
 
-def measure_others(data: Path, rows: Refusals) -> list[dict[str, Any]]:
+def others(data: Path) -> dict[str, np.ndarray]:
+    """Refused or not (0, 1), by the two annotators and by the judges that XSTest's authors used, on every response."""
+    table = list(judge_fit.read_rows(data / "judging" / "XSTest_completions.csv", tuple(_OTHERS.values())))
+    return {
+        name: np.array([int(not line[column].startswith("1_")) for line in table]) for name, column in _OTHERS.items()
+    }
+
+
+def measure_others(rows: Refusals, given: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
     """The judges that XSTest's authors used, on the same responses: refused or not."""
-    path = data / "judging" / "XSTest_completions.csv"
-    table = list(judge_fit.read_rows(path, ("gpt4_label", "strmatch_label")))
-    found = []
-    for name, column in (
-        ("GPT-4 of XSTest's authors", "gpt4_label"),
-        ("string match of XSTest's authors", "strmatch_label"),
-    ):
-        said = np.array([int(not line[column].startswith("1_")) for line in table])
-        for model in np.unique(rows.models):
-            at = rows.models == model
-            found.append(row(name, str(model), (rows.labels[at] > 0).astype(int), said[at], BINARY))
-    return found
+    truth = (rows.labels > 0).astype(int)
+    return [
+        row(name, str(model), truth[rows.models == model], said[rows.models == model], BINARY)
+        for name, said in given.items()
+        if "XSTest" in name
+        for model in np.unique(rows.models)
+    ]
+
+
+def between(given: Mapping[str, np.ndarray], said: np.ndarray) -> list[dict[str, Any]]:
+    """Refused or not: every pair of annotators and judges, ours on models that it did not learn from."""
+    everyone = {**given, "offline, model held out": (said > 0).astype(int)}
+    return judging.agreement({name: [BINARY[x] for x in labels] for name, labels in everyone.items()}, BINARY)
 
 
 def _harm_inputs(prompts: Sequence[str], responses: Sequence[str]) -> tuple[np.ndarray, list[np.ndarray]]:
@@ -157,6 +178,15 @@ def _table(found: Sequence[dict[str, Any]], keep: Callable[[dict[str, Any]], boo
     return "\n".join(lines)
 
 
+def _pairs(rows: Sequence[dict[str, Any]]) -> str:
+    lines = ["| one | other | n | agreement [95%] | kappa [95%] |", "|---|---|---|---|---|"]
+    for line in rows:
+        share = f"{line['value']:.1%} [{line['low']:.1%}, {line['high']:.1%}]"
+        kappa = f"{line['kappa']:.2f} [{line['kappa_low']:.2f}, {line['kappa_high']:.2f}]"
+        lines.append(f"| {line['a']} | {line['b']} | {line['n']} | {share} | {kappa} |")
+    return "\n".join(lines)
+
+
 def _matrix(line: dict[str, Any]) -> str:
     head = "| people \\ judge | " + " | ".join(line["labels"]) + " |\n|---|" + "---|" * len(line["labels"])
     body = [
@@ -166,7 +196,7 @@ def _matrix(line: dict[str, Any]) -> str:
     return "\n".join([head, *body])
 
 
-def card(found: Sequence[dict[str, Any]], template: Path | None = None) -> str:
+def card(found: Sequence[dict[str, Any]], pairs: Sequence[dict[str, Any]] = (), template: Path | None = None) -> str:
     """The card as Markdown: the committed words with the measured tables put in."""
     words = (template or FOLDER / "TEMPLATE.md").read_text(encoding="utf-8")
     pooled = [line for line in found if line["held_out"] == "every model"]
@@ -177,6 +207,7 @@ def card(found: Sequence[dict[str, Any]], template: Path | None = None) -> str:
             lambda line: "offline" in line["judge"] and "harm" not in line["judge"] and "hand" not in line["held_out"],
         ),
         "OTHERS": _table(found, lambda line: "offline" not in line["judge"]),
+        "BETWEEN": _pairs(pairs),
         "HARM": _table(found, lambda line: line["judge"] == "offline, harm"),
         "STRESS": _table(found, lambda line: "hand-made" in line["held_out"]),
         "CONFUSION_REFUSAL": "\n\n".join(_matrix(line) for line in pooled),
@@ -191,14 +222,22 @@ def write(data: Path, folder: Path = FOLDER) -> list[dict[str, Any]]:
     """Fit both judges on all labelled responses under `data`, measure them held out, write weights and card."""
     rows, harms = judge_fit.load_refusals(data), judge_fit.load_harms(data)
     weights = judge_fit.fit_refusal(rows)
-    found = [*measure_refusal(rows), *measure_others(data, rows), *stress(rows, weights)]
+    said, given = held_out_labels(rows), others(data)
+    found = [*measure_refusal(rows, said), *measure_others(rows, given), *stress(rows, weights)]
+    pairs = between(given, said)
     harm_rows, harm_weights = measure_harm(harms, rows)
     found += harm_rows
     judge_fit.save(weights, folder / "refusal.npz")
     judge_fit.save(harm_weights, folder / "harm.npz")
     write_json(
         folder / "agreement.json",
-        {"rows": [{**line, "kappa": None if np.isnan(line["kappa"]) else line["kappa"]} for line in found]},
+        {
+            "rows": [{**line, "kappa": None if np.isnan(line["kappa"]) else line["kappa"]} for line in found],
+            "between": [
+                {name: round(value, 4) if isinstance(value, float) else value for name, value in line.items()}
+                for line in pairs
+            ],
+        },
     )
-    write_text(folder / "CARD.md", card(found))
+    write_text(folder / "CARD.md", card(found, pairs))
     return found

@@ -6,6 +6,7 @@ arm and benchmark reads what the first one wrote.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -66,3 +67,27 @@ def read(*folders: str | Path) -> list[ItemResult]:
     """The judged items that the given stages wrote, each once, in order."""
     items = [item for folder in folders for item in read_records(Path(folder) / ITEMS, ItemResult)]
     return list({(i.variant, i.benchmark, i.item_id, i.metric, i.judge): i for i in items}.values())
+
+
+def crossed(items: Sequence[ItemResult]) -> list[dict[str, Any]]:
+    """Where the judges of refusal and of harm meet on the same answers: a row per variant and benchmark, counts.
+
+    "refused, harmful" and "complied, safe" are the answers to read: there one of the two judges may be wrong, or a
+    model complies without being able to help.
+    """
+    answers: dict[tuple[str, str], dict[str, dict[str, bool | None]]] = {}
+    for item in items:
+        if item.metric in ("safe", "refused"):
+            group = answers.setdefault((item.variant, item.benchmark), {})
+            group.setdefault(item.item_id, {})[item.metric] = item.value
+    rows = []
+    for (variant, benchmark), group in answers.items():
+        pairs = Counter((labels.get("refused"), labels.get("safe")) for labels in group.values())
+        counts = {
+            f"{'refused' if refused else 'complied'}, {'safe' if safe else 'harmful'}": pairs[refused, safe]
+            for refused in (True, False)
+            for safe in (True, False)
+        }
+        undecided = len(group) - sum(counts.values())
+        rows.append({"variant": variant, "benchmark": benchmark, "n": len(group), **counts, "undecided": undecided})
+    return rows

@@ -26,7 +26,7 @@ _SECTIONS: tuple[tuple[str, str, tuple[str, ...], tuple[str, ...]], ...] = (
     ("data", "Data: sources, funnel, selection", ("funnel", "categories", "scores", "selection"), ("sources",)),
     ("audits", "Audits of tagger and scorer", ("balance",), ("tagger_audit", "scorer_audit", "scorer_agreement")),
     ("training", "Training", ("losses",), ("arms",)),
-    ("safety", "Safety", ("safety",), ("safety", "safety_differences")),
+    ("safety", "Safety", ("safety",), ("safety", "safety_differences", "judges_crossed")),
     ("reasoning", "Reasoning", ("reasoning",), ("reasoning", "reasoning_differences")),
     ("quality", "High against medium scores", ("quality",), ("quality", "quality_differences")),
     ("thinking", "With and without thinking", ("thinking",), ("thinking_differences",)),
@@ -126,22 +126,31 @@ def _sections(out: Path) -> list[dict[str, Any]]:
 
 
 def _judges_section() -> dict[str, Any]:
-    """The judge card: agreement with people, each model left out of its own fit."""
+    """The judge card: agreement with people, each model left out of its own fit; judges among themselves."""
     from importlib import resources
 
     from markupsafe import Markup
 
     text = resources.files("star1lib").joinpath("data/judge/agreement.json").read_text(encoding="utf-8")
-    rows: Any = json.loads(text)
-    rows = rows if isinstance(rows, list) else rows["rows"]
-    simple = [{key: _compact(value) for key, value in row.items()} for row in rows]
-    frame = readable(_frame(simple))
-    card = {"title": "agreement with people", "html": Markup(frame.to_html(index=False, border=0, escape=True))}
-    return {"id": "judges", "title": "The judges and their agreement with people", "figures": [], "tables": [card]}
-
-
-def _compact(value: Any) -> Any:
-    return json.dumps(value) if isinstance(value, list | dict) else value
+    found: Any = json.loads(text)
+    people = [
+        {name: row[name] for name in ("judge", "held_out", "n")}
+        | {"value": row["agreement"], "low": row["low"], "high": row["high"], "kappa": row["kappa"]}
+        for row in found["rows"]
+    ]
+    shown = ("a", "b", "n", "value", "low", "high", "kappa", "kappa_low", "kappa_high")
+    between = [{name: row[name] for name in shown} for row in found["between"]]
+    frames = {"agreement with people": readable(_frame(people)), "agreement between judges": readable(_frame(between))}
+    for row in found["rows"]:
+        if row["held_out"] in ("every model", "GPTFuzz, whole questions"):
+            counts = [{"people \\ judge": label} | dict(zip(row["labels"], line, strict=True))
+                      for label, line in zip(row["labels"], row["confusion"], strict=True)]  # fmt: skip
+            frames[f"confusion: {row['judge']}, {row['held_out']}"] = _frame(counts)
+    cards = [
+        {"title": title, "html": Markup(frame.to_html(index=False, border=0, escape=True))}
+        for title, frame in frames.items()
+    ]
+    return {"id": "judges", "title": "The judges and their agreement with people", "figures": [], "tables": cards}
 
 
 def _frame(rows: list[Mapping[str, Any]] | list[dict[str, Any]]) -> Any:

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from star1lib import compare
+from star1lib import compare, measure
 from star1lib.records import ItemResult
 
 
@@ -79,3 +79,11 @@ def test_main_table_keeps_ours_and_the_papers_apart() -> None:
     printed = {(row["variant"], row["benchmark"]): row["value"] for row in rows if row["who"] != "ours"}
     assert printed["STAR-1", "average safety"] == pytest.approx(0.903)
     assert printed["R1 Distilled", "average safety"] == pytest.approx(0.358)
+
+
+def test_the_two_judges_are_crossed_on_the_same_answers() -> None:
+    refused: list[bool | None] = [True, True, False, None]
+    safe: list[bool | None] = [True, False, True, None]
+    [row] = measure.crossed([*items("star1", "A", refused, "refused"), *items("star1", "A", safe, "safe")])
+    assert row["n"] == 4 and row["undecided"] == 1 and row["complied, harmful"] == 0
+    assert row["refused, safe"] == row["refused, harmful"] == row["complied, safe"] == 1

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from star1lib import judge, judge_card, judge_fit
+from star1lib import judge, judge_card, judge_fit, report
 from star1lib.errors import UserError
 from star1lib.io import read_json
 
@@ -156,9 +156,21 @@ def test_committed_figures_reach_the_bars():
         assert np.trace(line["confusion"]) == round(line["agreement"] * line["n"])
 
 
+def test_judges_are_compared_with_one_another_and_the_report_shows_it():
+    pairs = read_json(AGREEMENT)["between"]
+    assert len(pairs) == 10 and all(row["n"] == 1350 for row in pairs)
+    people = next(row for row in pairs if (row["a"], row["b"]) == ("annotator 1", "annotator 2"))
+    assert people["low"] < people["value"] < people["high"] and people["kappa"] > 0.9
+    section = report._judges_section()
+    titles = [table["title"] for table in section["tables"]]
+    assert titles[:2] == ["agreement with people", "agreement between judges"]
+    assert sum(title.startswith("confusion: ") for title in titles) == 3
+    assert "string match of XSTest" in section["tables"][1]["html"]
+
+
 def test_leaving_one_model_out_gives_the_committed_figures():
     rows = judge_fit.load_refusals(labelled())
-    for line in judge_card.measure_refusal(rows):
+    for line in judge_card.measure_refusal(rows, judge_card.held_out_labels(rows)):
         kept = next(
             known
             for known in read_json(AGREEMENT)["rows"]
