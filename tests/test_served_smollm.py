@@ -18,6 +18,9 @@ import pytest
 from star1lib import engine
 from star1lib.backends import Request
 from star1lib.errors import UserError
+from star1lib.evaluate import Subject, evaluate
+from star1lib.panel import Panel
+from star1lib.protocols import protocol
 from star1lib.roles import Price, Role
 
 QUESTIONS = ["What is the capital of France?", "Say hello.", "Name a colour."]
@@ -115,3 +118,27 @@ def test_local_batch_is_padded_cut_off_sampled_and_bounded(checkpoint: Path, tmp
         for n in range(2)
     ]
     assert texts[0] == texts[1]
+
+
+def test_an_evaluation_over_the_real_server_equals_the_local_one(
+    address: str, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Real tokens over HTTP through Inspect, graded like those of our own provider."""
+    monkeypatch.setenv("LOCALTEST_BASE_URL", address)
+    monkeypatch.setenv("LOCALTEST_API_KEY", "any")
+    found = {
+        name: evaluate(
+            Subject(name, model),
+            ["Probe"],
+            folder=tmp_path / name,
+            protocol=protocol("small", answer_tokens=24),
+            limits={"Probe": 4},
+            seed=0,
+            mirror=None,
+            panel=Panel({}),
+        )
+        for name, model in (("served", f"openai-api/localtest/{checkpoint}"), ("local", str(checkpoint)))
+    }
+    shown = {name: [(i.item_id, i.value, i.label, i.prompt_tokens) for i in items] for name, items in found.items()}
+    assert shown["served"] == shown["local"]
+    assert any(item.label for item in found["local"])
