@@ -154,7 +154,7 @@ def findings(items: Sequence[ItemResult], seed: int) -> list[dict[str, Any]]:
 
 
 _FINDINGS = (
-    ("Safety rises by fine-tuning on the selected rows (+40 points)", "safe", "star1", "base"),
+    ("Safety rises by fine-tuning on the selected rows (the paper: by 40 points)", "safe", "star1", "base"),
     ("Refusals of harmful prompts rise by fine-tuning on the selected rows", "refused", "star1", "base"),
     ("Safety rises without the thinking trace too", "safe", "star1_no_thinking", "base"),
     ("Refusals rise without the thinking trace too", "refused", "star1_no_thinking", "base"),
