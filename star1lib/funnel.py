@@ -4,7 +4,8 @@ Source by source, in order: inside the source by word n-gram; then against the t
 that earlier sources kept, by 8-gram and by TF-IDF. Then over the union, greedily, by TF-IDF and by sentence
 embedding; last against the test questions by sentence embedding. TF-IDF vectors are fitted on what is compared, so a
 source added at the end changes nothing that earlier sources lost on their own. The reference keeps a random member of
-an n-gram cluster; this keeps the first. A question shorter than n words is one n-gram, itself.
+an n-gram cluster; this keeps the first. A question shorter than n words has no n-gram: TF-IDF finds
+its copies.
 """
 
 from __future__ import annotations
@@ -154,7 +155,7 @@ class _State:
         gone: Gone = {}
         for position, question in enumerate(questions):
             grams = ngrams(question.text, NGRAM.get(question.source, DEFAULT_NGRAM))
-            partner = next((known[gram] for gram in sorted(grams) if gram in known), None)
+            partner = _sharing(grams, known)
             if partner is None:
                 known.update(dict.fromkeys(grams, question))
             else:
@@ -166,7 +167,7 @@ class _State:
     ) -> list[Question]:
         gone: Gone = {}
         for position, question in enumerate(questions):
-            partner = next((known[gram] for gram in sorted(ngrams(question.text, n)) if gram in known), None)
+            partner = _sharing(ngrams(question.text, n), known)
             if partner is not None:
                 gone[position] = (partner, None)
         return self.close(step, questions, gone)
@@ -206,6 +207,11 @@ class _State:
 
 def _texts(questions: Sequence[Question]) -> list[str]:
     return [question.text for question in questions]
+
+
+def _sharing(grams: set[tuple[str, ...]], known: Mapping[tuple[str, ...], Question]) -> Question | None:
+    """The question that has the first of the `grams` that any has."""
+    return next((known[gram] for gram in sorted(grams) if gram in known), None)
 
 
 def _first_with(questions: Sequence[Question], n: int) -> dict[tuple[str, ...], Question]:

@@ -1,6 +1,6 @@
 """The judge card (paper 3.2): agreement with people where the judge has not seen the model or the question.
 
-:func:`measure` gives rows {judge, held_out, n, agreement, low, high, kappa, labels, confusion} (rows of
+:func:`row` gives {judge, held_out, n, agreement, low, high, kappa, labels, confusion} (rows of
 `confusion` are people's labels, columns the judge's), Wilson intervals at 95%; :func:`between` compares judges and
 annotators with one another. :func:`write` puts the weights, `agreement.json` and `CARD.md` in place. No response text
 is written anywhere.
