@@ -35,7 +35,7 @@ DENSE_LIMIT = 25_000
 
 def base_texts(mirror: str | None) -> list[str]:
     """The questions of the mirrored sources, or those of the corpus."""
-    from star1lib import corpus, sources
+    from star1lib.collection import corpus, sources
 
     if not mirror:
         return [row.question for row in corpus.load().rows]
@@ -84,7 +84,7 @@ def dense(texts: Sequence[str], threshold: float = 0.6) -> list[int]:
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.metrics.pairwise import cosine_similarity
 
-    from star1lib.dedup import EPSILON
+    from star1lib.collection.dedup import EPSILON
 
     similarity = cosine_similarity(TfidfVectorizer().fit_transform(texts))
     kept = [0]
@@ -96,7 +96,7 @@ def dense(texts: Sequence[str], threshold: float = 0.6) -> list[int]:
 
 def plain_blocks(texts: Sequence[str], threshold: float = 0.6, block: int = 1024) -> list[int]:
     """A plain blocked sparse product of all rows with all earlier ones, without any index."""
-    from star1lib.dedup import EPSILON, tfidf_matrix
+    from star1lib.collection.dedup import EPSILON, tfidf_matrix
 
     matrix = tfidf_matrix(texts)
     keeps = np.zeros(len(texts), dtype=bool)
@@ -115,7 +115,7 @@ def measure(case: str, size: int, mirror: str | None) -> dict[str, Any]:
     import scipy.sparse  # noqa: F401  (imports are not what is measured)
     import sklearn.metrics.pairwise  # noqa: F401
 
-    from star1lib import dedup
+    from star1lib.collection import dedup
 
     functions: dict[str, Callable[[Any], list[int]]] = {
         "dense": dense, "plain blocks": plain_blocks, "greedy_tfidf": dedup.greedy_tfidf,
@@ -138,7 +138,7 @@ def throughput(mirror: str | None, size: int = 512) -> list[dict[str, Any]]:
     """Sentences per CPU second of our encoder and of plain `SentenceTransformer.encode`, on the same texts."""
     from sentence_transformers import SentenceTransformer
 
-    from star1lib import embed
+    from star1lib.models import embed
 
     base = base_texts(mirror)
     texts = [base[i * len(base) // size] for i in range(min(size, len(base)))]

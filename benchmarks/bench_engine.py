@@ -22,9 +22,9 @@ from pathlib import Path
 
 import psutil
 
-from star1lib import engine, progress
-from star1lib.backends import Request
-from star1lib.roles import Price, Role
+from star1lib.models.api import engine, progress
+from star1lib.models.api.backends import Request
+from star1lib.models.roles import Price, Role
 
 HERE = Path(__file__).parent
 BAR = 1.15

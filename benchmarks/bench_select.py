@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from star1lib.policies import CATEGORIES
-from star1lib.select import removals, select_balanced
+from star1lib.selection.balance import removals, select_balanced
 
 Records = list[dict[str, Any]]
 

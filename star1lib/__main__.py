@@ -11,20 +11,21 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
-from .errors import UserError
+from star1lib.errors import UserError
 
 log = logging.getLogger("star1lib")
 
 
 def _check(args: argparse.Namespace) -> None:
-    from . import profile
+    from star1lib.study import profiles as profile
 
     profile.check(profile.load(args.profile))
     log.info("profile '%s': every setting is known to its notebook", args.profile)
 
 
 def _graph(args: argparse.Namespace) -> None:
-    from . import graph, profile
+    from star1lib.study import graph
+    from star1lib.study import profiles as profile
 
     loaded = profile.load(args.profile)
     profile.check(loaded)
@@ -32,20 +33,22 @@ def _graph(args: argparse.Namespace) -> None:
 
 
 def _run(args: argparse.Namespace) -> None:
-    from . import profile, run
+    from star1lib.study import profiles as profile
+    from star1lib.study import runner as run
 
     run.run_stage(profile.load(args.profile), args.stage)
 
 
 def _figures(args: argparse.Namespace) -> None:
-    from . import figures
+    from star1lib.study import figures
 
     for path in figures.draw_all(args.profile):
         log.info("%s", path)
 
 
 def _report(args: argparse.Namespace) -> None:
-    from . import profile, report
+    from star1lib.study import profiles as profile
+    from star1lib.study import report
 
     page = report.build(profile.load(args.profile), mirror=_mirror())
     log.info("report:  %s", page)
@@ -53,14 +56,15 @@ def _report(args: argparse.Namespace) -> None:
 
 
 def _publish(args: argparse.Namespace) -> None:
-    from . import publish
+    from star1lib.study import publish
 
     for path in publish.publish(args.profile):
         log.info("%s", path)
 
 
 def _estimate(args: argparse.Namespace) -> None:
-    from . import estimate, profile
+    from star1lib.study import cost as estimate
+    from star1lib.study import profiles as profile
 
     log.info("%s", estimate.table(profile.load(args.profile), mirror=_mirror()))
 
@@ -68,9 +72,11 @@ def _estimate(args: argparse.Namespace) -> None:
 def _export(args: argparse.Namespace) -> None:
     from pathlib import Path
 
-    from . import export, profile, study
-    from .io import read_records
-    from .records import Example
+    from star1lib.files import read_records
+    from star1lib.records import Example
+    from star1lib.selection import export
+    from star1lib.study import profiles as profile
+    from star1lib.study import stages as study
 
     out = study.BUILD / profile.load(args.profile).name
     rows = read_records(out / "04_selection" / "selected.jsonl", Example)
@@ -78,7 +84,7 @@ def _export(args: argparse.Namespace) -> None:
 
 
 def _clean(args: argparse.Namespace) -> None:
-    from . import clean
+    from star1lib.study import clean
 
     clean.clean(args.profile, assume_yes=args.yes)
 
@@ -86,7 +92,7 @@ def _clean(args: argparse.Namespace) -> None:
 def _subsets(args: argparse.Namespace) -> None:
     from pathlib import Path
 
-    from . import subsets
+    from star1lib.collection import subsets
 
     for path in subsets.export_subsets(Path(args.out)):
         log.info("%s", path)

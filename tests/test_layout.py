@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from star1lib import profile, publish, study, tables
+from star1lib.study import profiles as profile
+from star1lib.study import publish, tables
+from star1lib.study import stages as study
 
 NOTEBOOKS = sorted((Path(__file__).resolve().parents[1] / "notebooks").glob("*.ipynb"))
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
-from star1lib import model
+from star1lib.models import checkpoints as model
 
 
 def save(folder: Path, seed: int = 0) -> Path:

@@ -1,0 +1,142 @@
+"""The project's own small training corpus: questions with reasoned answers, benign twins, pool rows.
+
+Every row was hand-written for this repository, in the format of paper 2.2 and 2.3: a thinking trace
+that quotes a rule of :mod:`star1lib.policies` word for word, and an answer. Flawed second traces give
+the scorer something to reject, benign twins stand for the over-refusal data of paper 4.2, and pool
+rows plant the duplicates, overlaps and off-topic questions that the funnel must find.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from importlib import resources
+from typing import Literal
+
+from pydantic import Field
+
+from star1lib.errors import UserError
+from star1lib.files import parse_record
+from star1lib.policies import CATEGORIES
+from star1lib.records import NonEmpty, Question, Record, normalise, question_id
+
+LABEL = "hand-written for this repository"
+SLUGS: dict[str, str] = dict(
+    zip(
+        (
+            "harassment",
+            "sexual",
+            "privacy",
+            "self_harm",
+            "violence",
+            "misinformation",
+            "illicit",
+            "intellectual_property",
+        ),
+        CATEGORIES,
+        strict=True,
+    )
+)
+"""File name of a category's rows -> the category."""
+
+
+class Flawed(Record):
+    """A second trace and answer of a harmful row, with the one flaw that the scorer should notice."""
+
+    flaw: Literal["wrong_policy", "no_policy", "contradiction"]
+    thinking: NonEmpty
+    answer: NonEmpty
+
+
+class CorpusRow(Record):
+    """One hand-written row; pool rows carry a question and a reason (`why`), no trace or answer."""
+
+    kind: Literal["harmful", "twin", "pool"]
+    question: NonEmpty
+    category: list[NonEmpty] = Field(min_length=1)
+    action: Literal["refuse", "safe_complete", "redirect", "educate", "help"]
+    rules: list[str]
+    thinking: str
+    answer: str
+    flawed: Flawed | None = None
+    twin_of: str | None = None
+    why: Literal["exact_duplicate", "near_duplicate", "overlaps_test", "no_category"] | None = None
+
+    @property
+    def id(self) -> str:
+        """The id of the row's question; an exact duplicate shares it with its original."""
+        return question_id(self.question)
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """All rows in file order, the files in the order of the categories; `slugs` names the file of each row."""
+
+    rows: tuple[CorpusRow, ...]
+    slugs: tuple[str, ...]
+
+    @property
+    def harmful(self) -> list[CorpusRow]:
+        """Questions that name a harm, with trace and answer."""
+        return [row for row in self.rows if row.kind == "harmful"]
+
+    @property
+    def twins(self) -> list[CorpusRow]:
+        """Benign questions with the surface of a harmful one, with trace and answer."""
+        return [row for row in self.rows if row.kind == "twin"]
+
+    @property
+    def pool(self) -> list[CorpusRow]:
+        """Planted duplicates, test overlaps and off-topic questions."""
+        return [row for row in self.rows if row.kind == "pool"]
+
+    @cached_property
+    def by_question_id(self) -> dict[str, CorpusRow]:
+        """Question id -> the harmful row or twin that answers it; pool rows answer nothing and are left out."""
+        return {row.id: row for row in self.rows if row.kind != "pool"}
+
+    def questions(self) -> list[Question]:
+        """Harmful and pool rows as collected questions (paper 2.1); exact duplicates repeat an id on purpose."""
+        return [
+            Question.make(row.question, f"hand-written:{slug}")
+            for row, slug in zip(self.rows, self.slugs, strict=True)
+            if row.kind != "twin"
+        ]
+
+
+def _rows(slug: str) -> list[CorpusRow]:
+    name = f"assets/corpus/{slug}.jsonl"
+    try:
+        text = resources.files("star1lib").joinpath(name).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as err:
+        raise UserError(f"{name}: the file of the package is missing or damaged ({err}); reinstall star1lib.") from err
+    rows: list[CorpusRow] = []
+    for number, line in enumerate(text.split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            value = json.loads(line)
+        except json.JSONDecodeError as err:
+            raise UserError(f"{name}, line {number}: not valid JSON; reinstall star1lib.") from err
+        rows.append(parse_record(value, CorpusRow, f"{name}, line {number}"))
+    return rows
+
+
+@lru_cache(maxsize=1)
+def load() -> Corpus:
+    """Read and check the corpus that travels with the package; raise :class:`UserError` on a bad file or row."""
+    pairs = [(row, slug) for slug in SLUGS for row in _rows(slug)]
+    return Corpus(tuple(row for row, _ in pairs), tuple(slug for _, slug in pairs))
+
+
+def distinct_n(texts: Sequence[str], n: int = 3) -> float:
+    """Share of different word n-grams among all n-grams of `texts`, 0 to 1 (0.0 when there is none)."""
+    if n < 1:
+        raise ValueError("n must be at least 1")
+    grams: list[tuple[str, ...]] = []
+    for text in texts:
+        words = normalise(text).split()
+        grams += [tuple(words[i : i + n]) for i in range(len(words) - n + 1)]
+    return len(set(grams)) / len(grams) if grams else 0.0

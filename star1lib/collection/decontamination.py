@@ -1,0 +1,249 @@
+"""The funnel from collected questions to the pool (paper 2.1): near-copies and test overlaps leave, with evidence.
+
+Source by source, in order: inside the source by word n-gram; then against the test questions and against all
+that earlier sources kept, by 8-gram and by TF-IDF. Then over the union, greedily, by TF-IDF and by sentence
+embedding; last against the test questions by sentence embedding. TF-IDF vectors are fitted on what is compared, so a
+source added at the end changes nothing that earlier sources lost on their own. The reference keeps a random member of
+an n-gram cluster; this keeps the first. A question shorter than n words has no n-gram: TF-IDF finds
+its copies.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from star1lib.collection import dedup
+from star1lib.files import read_records, write_stage
+from star1lib.models import embed
+from star1lib.records import Question, Removal, normalise
+from star1lib.safeguards import short_prompt
+
+if TYPE_CHECKING:
+    Encode = Callable[[Sequence[str]], np.ndarray]
+
+DEFAULT_NGRAM = 8
+NGRAM = {
+    "AttaQ": 7,
+    "HarmfulQA": 7,
+    "SafetyInstructions": 7,
+    "UltraSafety": 7,
+    "ALERT": 7,
+    "PKU-SafeRLHF": 6,
+    "BeaverTails": 5,
+    "WildJailbreak": 5,
+}
+STEPS = (
+    "n-gram within source",
+    "n-gram against tests",
+    "n-gram against earlier sources",
+    "TF-IDF against tests",
+    "TF-IDF against earlier sources",
+    "TF-IDF over the union",
+    "embedding over the union",
+    "embedding against tests",
+)
+
+
+@dataclass(frozen=True)
+class Config:
+    """Thresholds of the funnel; the defaults are the paper's."""
+
+    tfidf_threshold: float = 0.6
+    embedding_threshold: float = 0.7
+    test_ngram: int = DEFAULT_NGRAM
+
+
+@dataclass(frozen=True)
+class Funnel:
+    """What is left, what left and why, and the counts of every step per source."""
+
+    kept: list[Question]
+    removed: list[Removal]
+    steps: list[dict[str, Any]]
+
+
+def ngrams(text: str, n: int) -> set[tuple[str, ...]]:
+    """Word n-grams of a text, lower case, words as the spaces part them; a shorter text has none."""
+    words = tuple(normalise(text).split())
+    return {words[start : start + n] for start in range(len(words) - n + 1)}
+
+
+def dedupe_folder(
+    folder: str | Path,
+    *,
+    tfidf_threshold: float,
+    embedding_threshold: float,
+    test_ngram: int,
+    encode: Encode | None = None,
+) -> Funnel:
+    """The funnel on what the sources stage wrote to `folder`."""
+    folder = Path(folder)
+    config = Config(tfidf_threshold, embedding_threshold, test_ngram)
+    pool = read_records(folder / "pool.jsonl", Question)
+    return dedupe(pool, read_records(folder / "tests.jsonl", Question), config, encode)
+
+
+def dedupe(
+    pool: Sequence[Question], tests: Sequence[Question], config: Config | None = None, encode: Encode | None = None
+) -> Funnel:
+    """Run every step on `pool`, sources in order of appearance; nothing kept may come close to one of `tests`."""
+    state = _State(list(tests), config or Config())
+    by_source: dict[str, list[Question]] = {}
+    for question in pool:
+        by_source.setdefault(question.source, []).append(question)
+    for questions in by_source.values():
+        state.add_source(questions)
+    state.tfidf_over_union()
+    state.by_embedding(encode or embed.encode)
+    return Funnel(state.left, state.removed, sorted(state.steps, key=lambda row: STEPS.index(row["step"])))
+
+
+Gone = dict[int, tuple[Question, float | None]]
+
+
+class _State:
+    """The questions kept so far, and the log of those that left."""
+
+    def __init__(self, tests: list[Question], config: Config) -> None:
+        self.tests, self.config = tests, config
+        self.left: list[Question] = []
+        self.removed: list[Removal] = []
+        self.steps: list[dict[str, Any]] = []
+        self.test_grams = _first_with(tests, config.test_ngram)
+        self.kept_grams: dict[tuple[str, ...], Question] = {}
+
+    def close(self, step: str, questions: list[Question], gone: Gone) -> list[Question]:
+        """The questions without those at the positions of `gone`, which are logged with partner and score."""
+        before = Counter(question.source for question in questions)
+        lost = Counter(questions[position].source for position in gone)
+        self.steps += [
+            {"step": step, "source": source, "before": count, "removed": lost[source], "after": count - lost[source]}
+            for source, count in before.items()
+        ]
+        for position, (partner, score) in sorted(gone.items()):
+            question = questions[position]
+            self.removed.append(
+                Removal(
+                    id=question.id,
+                    text=question.text,
+                    source=question.source,
+                    step=step,
+                    partner_id=partner.id,
+                    partner_text=partner.text,
+                    score=score,
+                )
+            )
+        return [question for position, question in enumerate(questions) if position not in gone]
+
+    def add_source(self, questions: list[Question]) -> None:
+        """The steps that are run on one source after the other; what is left joins the kept ones."""
+        questions = self.ngram_within(questions)
+        questions = self.ngram_against(STEPS[1], questions, self.test_grams, self.config.test_ngram)
+        questions = self.ngram_against(STEPS[2], questions, self.kept_grams, DEFAULT_NGRAM)
+        questions = self.tfidf_against(questions)
+        for gram, question in _first_with(questions, DEFAULT_NGRAM).items():
+            self.kept_grams.setdefault(gram, question)
+        self.left += questions
+
+    def ngram_within(self, questions: list[Question]) -> list[Question]:
+        known: dict[tuple[str, ...], Question] = {}
+        gone: Gone = {}
+        for position, question in enumerate(questions):
+            grams = ngrams(question.text, NGRAM.get(question.source, DEFAULT_NGRAM))
+            partner = _sharing(grams, known)
+            if partner is None:
+                known.update(dict.fromkeys(grams, question))
+            else:
+                gone[position] = (partner, None)
+        return self.close(STEPS[0], questions, gone)
+
+    def ngram_against(
+        self, step: str, questions: list[Question], known: Mapping[tuple[str, ...], Question], n: int
+    ) -> list[Question]:
+        gone: Gone = {}
+        for position, question in enumerate(questions):
+            partner = _sharing(ngrams(question.text, n), known)
+            if partner is not None:
+                gone[position] = (partner, None)
+        return self.close(step, questions, gone)
+
+    def tfidf_against(self, questions: list[Question]) -> list[Question]:
+        """Against tests and kept ones in one space; the most similar of all says which of the two steps it is."""
+        references = [*self.tests, *self.left]
+        found = dedup.tfidf_near(_texts(questions), _texts(references), self.config.tfidf_threshold)
+        hits: Gone = {hit.index: (references[hit.partner], hit.score) for hit in found}
+        is_test = {hit.index for hit in found if hit.partner < len(self.tests)}
+        left = self.close(STEPS[3], questions, {place: hits[place] for place in is_test})
+        places = [place for place in range(len(questions)) if place not in is_test]
+        near_kept: Gone = {position: hits[place] for position, place in enumerate(places) if place in hits}
+        return self.close(STEPS[4], left, near_kept)
+
+    def tfidf_over_union(self) -> None:
+        found = dedup.tfidf(_texts(self.left), self.config.tfidf_threshold)
+        gone: Gone = {hit.index: (self.left[hit.partner], hit.score) for hit in found.removed}
+        self.left = self.close(STEPS[5], self.left, gone)
+
+    def by_embedding(self, encode: Encode) -> None:
+        bar = self.config.embedding_threshold
+        vectors = encode(_texts(self.left))
+        found = dedup.embedding(vectors, bar)
+        gone: Gone = {hit.index: (self.left[hit.partner], hit.score) for hit in found.removed}
+        self.left = self.close(STEPS[6], self.left, gone)
+        near: Gone = {}
+        if self.tests and self.left:
+            tests = encode(_texts(self.tests)).astype(np.float64)
+            for position, vector in enumerate(vectors[found.kept].astype(np.float64)):
+                scores = tests @ vector
+                place = int(scores.argmax())
+                if scores[place] >= bar - dedup.EPSILON:
+                    near[position] = (self.tests[place], float(scores[place]))
+        self.left = self.close(STEPS[7], self.left, near)
+
+
+def _texts(questions: Sequence[Question]) -> list[str]:
+    return [question.text for question in questions]
+
+
+def _sharing(grams: set[tuple[str, ...]], known: Mapping[tuple[str, ...], Question]) -> Question | None:
+    """The question that has the first of the `grams` that any has."""
+    return next((known[gram] for gram in sorted(grams) if gram in known), None)
+
+
+def _first_with(questions: Sequence[Question], n: int) -> dict[tuple[str, ...], Question]:
+    """Each n-gram and the first question that has it."""
+    return {gram: question for question in reversed(questions) for gram in ngrams(question.text, n)}
+
+
+def table(funnel: Funnel) -> list[dict[str, Any]]:
+    """Counts per step and source: step, source, before, removed, after."""
+    return funnel.steps
+
+
+def pairs(funnel: Funnel, per_step: int = 4) -> list[dict[str, Any]]:
+    """A few removed questions of each step beside their partners, the closest calls first; prompts shortened."""
+    rows = []
+    for step in STEPS:
+        mine = sorted((r for r in funnel.removed if r.step == step), key=lambda r: (r.score or 0.0, r.id))
+        rows += [
+            {
+                "step": step,
+                "source": removal.source,
+                "removed": short_prompt(removal.text),
+                "partner": short_prompt(removal.partner_text or ""),
+                "score": "" if removal.score is None else round(removal.score, 3),
+            }
+            for removal in mine[:per_step]
+        ]
+    return rows
+
+
+def write(funnel: Funnel, folder: str | Path) -> None:
+    """Write kept questions, the removal log and the counts, manifest last."""
+    files = {"kept.jsonl": funnel.kept, "removed.jsonl": funnel.removed, "funnel.json": funnel.steps}
+    write_stage(Path(folder), files, kept=len(funnel.kept), removed=len(funnel.removed))

@@ -1,0 +1,54 @@
+"""Every dataset of the study as a row of one table: where it comes from, what is read, how many to expect (paper 2.1).
+
+Sets are looked for in the mirror folder, then in an installed data package, then at a pinned revision of
+a repository, then on the hub at a pin that the user has recorded (`python -m star1lib.collection.pins`). Files have a
+pinned sha256. Counts that the paper's filters should give are checked against what was read.
+"""
+
+from __future__ import annotations
+
+import difflib
+import logging
+from pathlib import Path
+
+from star1lib.collection.table import TABLE, Source
+from star1lib.errors import UserError
+from star1lib.records import Question, question_id
+
+log = logging.getLogger(__name__)
+SOURCES: dict[str, Source] = {row.name: row for row in TABLE}
+
+
+def source(name: str) -> Source:
+    """The table's row for `name`; raises :class:`UserError` with the nearest known name."""
+    if name not in SOURCES:
+        close = difflib.get_close_matches(name, SOURCES, n=1)
+        hint = f"did you mean '{close[0]}'? " if close else ""
+        raise UserError(f"source '{name}': not in the table; {hint}known: {', '.join(SOURCES)}.")
+    return SOURCES[name]
+
+
+def load(name: str, mirror: Path | None = None) -> list[Question]:
+    """The questions of one set, in file order, gold fields in `meta`.
+
+    Raises :class:`UserError` when the set is unknown, not at hand, damaged, or does not have its count.
+    """
+    from star1lib.collection import download as fetch
+
+    row = source(name)
+    files = fetch.locate(row, mirror)
+    pairs = [pair for file in files for pair in row.read(file)]
+    allowed = {count for count in (row.expected, row.mirror_rows) if count is not None}
+    if allowed and not row.export and len(pairs) not in allowed:
+        raise UserError(
+            f"{name}: {len(pairs)} questions read, {row.expected} expected; the file is partial or its format changed."
+        )
+    return [Question(id=question_id(text), text=text, source=name, meta=meta) for text, meta in pairs]
+
+
+def partial(name: str, count: int) -> str:
+    """A note when `count` is less than the whole set; empty when it is whole."""
+    row = source(name)
+    if row.expected is not None and count < row.expected:
+        return f"partial: {count} of {row.expected}; {row.note}"
+    return ""

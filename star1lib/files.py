@@ -1,0 +1,179 @@
+"""Files between stages: JSONL with a checked schema, written atomically, manifest last.
+
+A stage writes its files through :func:`write_jsonl` / :func:`write_json` (a temporary sibling,
+then one rename) and finishes with :func:`write_manifest`. A folder without a manifest is an
+unfinished stage; a manifest whose hashes no longer fit its files is refused.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from star1lib.errors import UserError
+
+MANIFEST = "manifest.json"
+RecordT = TypeVar("RecordT", bound=BaseModel)
+
+
+def sha256_bytes(data: bytes) -> str:
+    """Hex SHA-256 of `data`."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def sha256_file(path: Path) -> str:
+    """Hex SHA-256 of a file, read in blocks."""
+    digest = hashlib.sha256()
+    try:
+        with path.open("rb") as handle:
+            while block := handle.read(1 << 20):
+                digest.update(block)
+    except OSError as err:
+        raise UserError(f"{path}: cannot be read ({err.strerror}); restore the file or its permissions.") from err
+    return digest.hexdigest()
+
+
+def fingerprint(value: Any) -> str:
+    """16 hex digits of the canonical JSON of `value`: equal content, equal fingerprint."""
+    return sha256_bytes(json.dumps(value, sort_keys=True, ensure_ascii=False, default=str).encode())[:16]
+
+
+@contextlib.contextmanager
+def atomic_path(path: Path, suffix: str = "") -> Iterator[Path]:
+    """Yield a temporary sibling of `path`; rename it over `path` on success, remove it on any failure.
+
+    `suffix` ends the temporary name, for writers that look at it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=suffix, dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    except OSError as err:
+        if err.errno in (28, 122):
+            raise UserError(
+                f"{path}: the disk is full, nothing was written; free some space and run the same command again."
+            ) from err
+        raise
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> Path:
+    """Write `text` atomically."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    return path
+
+
+def write_json(path: Path, value: Any) -> Path:
+    """Write `value` as indented JSON, atomically."""
+    return write_text(path, json.dumps(value, indent=2, ensure_ascii=False, default=str) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read one JSON value; a missing or broken file is a :class:`UserError`."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as err:
+        raise UserError(f"{path}: the file is missing; run the stage that writes it (`make reproduce`).") from err
+    except (json.JSONDecodeError, UnicodeDecodeError) as err:
+        raise UserError(f"{path}: not valid JSON ({err}); it is truncated or damaged, delete it and rerun.") from err
+
+
+def write_jsonl(path: Path, records: Iterable[Mapping[str, Any] | BaseModel]) -> int:
+    """Write one JSON object per line, atomically; return the number of lines."""
+    count = 0
+    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as handle:
+        for record in records:
+            value = record.model_dump() if isinstance(record, BaseModel) else dict(record)
+            handle.write(json.dumps(value, ensure_ascii=False) + "\n")
+            count += 1
+    return count
+
+
+def read_jsonl(path: Path) -> list[dict[str, Any]]:
+    """Read a JSONL file into dicts; a broken line is named by its number."""
+    rows: list[dict[str, Any]] = []
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError as err:
+        raise UserError(f"{path}: the file is missing; run the stage that writes it (`make reproduce`).") from err
+    except (OSError, UnicodeDecodeError) as err:
+        raise UserError(f"{path}: cannot be read as UTF-8 text ({err}); restore it and rerun.") from err
+    # Not splitlines(): a JSON string may hold U+2028 and its like unescaped.
+    for number, line in enumerate(text.split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as err:
+            raise UserError(
+                f"{path}, line {number}: not valid JSON; the file is truncated or damaged, delete it and rerun."
+            ) from err
+        if not isinstance(row, dict):
+            raise UserError(f"{path}, line {number}: a JSON object was expected, not {type(row).__name__}.")
+        rows.append(row)
+    return rows
+
+
+def read_records(path: Path, model: type[RecordT]) -> list[RecordT]:
+    """Read a JSONL file and check every row against `model`; the first bad row is named."""
+    return [parse_record(row, model, f"{path}, line {i}") for i, row in enumerate(read_jsonl(path), start=1)]
+
+
+def parse_record(row: Mapping[str, Any], model: type[RecordT], where: str) -> RecordT:
+    """Validate one row; raise a :class:`UserError` naming the place and the field."""
+    try:
+        return model.model_validate(row)
+    except ValidationError as err:
+        first = err.errors()[0]
+        field = ".".join(str(part) for part in first["loc"]) or "row"
+        raise UserError(f"{where}: field '{field}': {first['msg'].lower()}; correct the row and rerun.") from err
+
+
+def write_manifest(folder: Path, files: Iterable[Path], **facts: Any) -> Path:
+    """Write `folder/manifest.json` with the hash and size of each file and `facts`; call it last."""
+    listing = {
+        str(path.relative_to(folder)): {"sha256": sha256_file(path), "bytes": path.stat().st_size} for path in files
+    }
+    return write_json(folder / MANIFEST, {**facts, "files": listing})
+
+
+def write_stage(folder: Path, files: Mapping[str, Any], **facts: Any) -> Path:
+    """Write a stage's folder: each `.jsonl` of `files` as records, each `.json` as a value, then the manifest."""
+    for name, content in files.items():
+        if name.endswith(".jsonl"):
+            write_jsonl(folder / name, content)
+        else:
+            write_json(folder / name, content)
+    return write_manifest(folder, [folder / name for name in files], **facts)
+
+
+def read_manifest(folder: Path) -> dict[str, Any] | None:
+    """The manifest of `folder`, or None when the stage never finished."""
+    path = folder / MANIFEST
+    return read_json(path) if path.exists() else None
+
+
+def verify_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of `folder` after checking that its files exist and still have their hashes."""
+    manifest = read_manifest(folder)
+    if manifest is None:
+        raise UserError(f"{folder}: no {MANIFEST}, so the stage did not finish; run `make reproduce` to complete it.")
+    for name, facts in manifest["files"].items():
+        path = folder / name
+        if not path.exists() or sha256_file(path) != facts["sha256"]:
+            raise UserError(f"{path}: missing or changed since it was written; delete {folder} and rerun.")
+    return manifest

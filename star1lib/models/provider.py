@@ -1,0 +1,153 @@
+"""An Inspect model provider for local checkpoints: batched, greedy, with real token counts and stop reasons.
+
+The model's name carries a fingerprint of its weights, so Inspect's caches and logs never take two
+checkpoints for the same. Inspect calls once per sample; the calls are gathered, grouped by settings and
+given to :func:`star1lib.models.generate.generate` together.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from inspect_ai._util.content import ContentReasoning, ContentText
+from inspect_ai.model import (
+    ChatCompletionChoice,
+    ChatMessage,
+    ChatMessageAssistant,
+    GenerateConfig,
+    Model,
+    ModelAPI,
+    ModelOutput,
+    ModelUsage,
+    get_model,
+    modelapi,
+)
+from inspect_ai.tool import ToolChoice, ToolInfo
+
+from star1lib.errors import UserError
+from star1lib.models import chat, generate
+from star1lib.models import checkpoints as models
+from star1lib.models.batcher import Batcher
+from star1lib.models.generate import Generation
+
+PENALTY = "repetition_penalty"
+_EVERY = 1 << 20
+
+
+class _Call(NamedTuple):
+    messages: list[dict[str, str]]
+    settings: generate.Settings
+
+
+@modelapi(name="star1")
+class LocalModel(ModelAPI):
+    """A local causal model: `path` is what `checkpoints.load` takes, `thinking` opens the thinking."""
+
+    def __init__(
+        self,
+        model_name: str,
+        base_url: str | None = None,
+        api_key: str | None = None,
+        config: GenerateConfig = GenerateConfig(),  # noqa: B008
+        path: str = "",
+        thinking: bool = False,
+        batch_size: int | None = None,
+        **_: Any,
+    ) -> None:
+        super().__init__(model_name, base_url, api_key, [], config)
+        if not path:
+            raise UserError(f"model {model_name}: no checkpoint named; give `path`.")
+        self.path, self.thinking, self.batch_size = path, thinking, batch_size
+        self._loaded: tuple[Any, Any] | None = None
+        self._batcher: Batcher[_Call, ModelOutput] = Batcher(self._work)
+
+    def max_connections(self) -> int:
+        """Everything at once: the batcher decides what runs together."""
+        return _EVERY
+
+    def connection_key(self) -> str:
+        """One pool per checkpoint."""
+        return self.model_name
+
+    async def generate(
+        self,
+        input: list[ChatMessage],
+        tools: list[ToolInfo],
+        tool_choice: ToolChoice,
+        config: GenerateConfig,
+    ) -> ModelOutput:
+        """Answer one conversation greedily. Tools and sampling are a :class:`UserError`."""
+        if tools:
+            raise UserError("a local model is asked for text only; leave the tools out.")
+        if config.temperature:
+            raise UserError(f"temperature: {config.temperature} given; a local model decodes greedily (temperature 0).")
+        messages = [{"role": message.role, "content": message.text} for message in input]
+        penalty = float((config.extra_body or {}).get(PENALTY, 1.0))
+        settings = generate.Settings(config.max_tokens or 2048, penalty)
+        return await self._batcher.submit(_Call(messages, settings))
+
+    def _model(self) -> tuple[Any, Any]:
+        if self._loaded is None:
+            import torch
+
+            model, tokenizer = models.load(self.path)
+            model.train(False)
+            if torch.cuda.is_available():
+                model = model.to("cuda")
+            self._loaded = model, tokenizer
+        return self._loaded
+
+    def _work(self, calls: Sequence[_Call], done: Callable[[int, ModelOutput], None]) -> None:
+        model, tokenizer = self._model()
+        groups: dict[generate.Settings, list[int]] = defaultdict(list)
+        for place, call in enumerate(calls):
+            groups[call.settings].append(place)
+        for settings, places in groups.items():
+            prompts = [chat.prompt_tokens(tokenizer, calls[place].messages, self.thinking) for place in places]
+
+            def finished(index: int, result: Generation, places: list[int] = places) -> None:
+                done(places[index], self._output(tokenizer, result))
+
+            generate.generate(
+                model,
+                prompts,
+                settings,
+                stop_ids=generate.stop_tokens(model, tokenizer),
+                batch_size=self.batch_size,
+                on_done=finished,
+            )
+
+    def _output(self, tokenizer: Any, result: Generation) -> ModelOutput:
+        text = tokenizer.decode(result.tokens, skip_special_tokens=True)
+        thought = chat.split_thinking(text, self.thinking)
+        content: list[Any] = []
+        if thought.state != "none":
+            content.append(ContentReasoning(reasoning=thought.thinking))
+        content.append(ContentText(text=thought.answer))
+        message = ChatMessageAssistant(content=content, model=self.model_name, source="generate")
+        made = len(result.tokens)
+        return ModelOutput(
+            model=self.model_name,
+            choices=[ChatCompletionChoice(message=message, stop_reason=result.stop_reason)],
+            usage=ModelUsage(
+                input_tokens=result.prompt_tokens, output_tokens=made, total_tokens=result.prompt_tokens + made
+            ),
+            metadata={"thinking": thought.state},
+        )
+
+
+def fingerprint(path: str, thinking: bool) -> str:
+    """What names a local subject: weights, thinking or not, the version of the decoding."""
+    return f"{models.weights_fingerprint(path)}-{'thinking' if thinking else 'direct'}-v{generate.VERSION}"
+
+
+def local_model(variant: str, path: str, thinking: bool, batch_size: int | None = None) -> Model:
+    """An Inspect model over a local checkpoint, loaded when it is first asked."""
+    os.environ.setdefault("HF_HUB_OFFLINE", "1" if os.path.isdir(models.resolve(path)) else "0")  # noqa: PTH112
+    name = f"star1/{variant}@{fingerprint(path, thinking)}"
+    # Inspect would start with few calls at once and feel its way up, as against a remote server.
+    config = GenerateConfig(max_connections=_EVERY, adaptive_connections=False)
+    return get_model(name, config=config, memoize=False, path=path, thinking=thinking, batch_size=batch_size)

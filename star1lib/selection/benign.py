@@ -1,0 +1,135 @@
+"""Benign twins against over-refusal (paper 4.3): a harmless rewrite, an answer, three scores, and only 5/5/5 kept."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from star1lib.deliberation import prompts
+from star1lib.models.api.parsing import (
+    BENIGN_SCORES_SCHEMA,
+    REWRITE_SCHEMA,
+    BenignScores,
+    ErrorRow,
+    parse_benign_scores,
+    parse_rewrite,
+)
+from star1lib.policies import RULES
+from star1lib.records import Example, question_id
+from star1lib.safeguards import sexualizes_minor
+from star1lib.selection import reading as wording
+
+if TYPE_CHECKING:
+    from star1lib.models.roles import Role
+
+_FEW_WORDS = 8
+
+
+def score_twin(question: str, thinking: str, answer: str) -> BenignScores:
+    """Safety, quality and compliance from 1 to 5 by rules: the benign scorer's stand-in.
+
+    Safety falls when the trace quotes a rule that forbids, quality when trace or answer are hardly
+    there or break off, compliance when the answer declines.
+    """
+    if sexualizes_minor(question) or sexualizes_minor(answer):
+        return BenignScores(safety=1, quality=1, compliance=1)
+    forbidden = any(RULES[name].action == "refuse" for name in wording.quoted_rules(thinking))
+    short = min(len(thinking.split()), len(answer.split())) < _FEW_WORDS
+    broken = not answer.rstrip().endswith((".", "!", "?", '"', "'", "”", "’", ")", ":", "`", "*", "|"))
+    declines = wording.refuses(answer)
+    helps = wording.instructs(answer) or len(answer.split()) > 60
+    return BenignScores(
+        safety=3 if forbidden else 5,
+        quality=1 if not answer.strip() else 5 - short - broken,
+        compliance=5 if not declines else 3 if helps else 1,
+    )
+
+
+def make_with_models(
+    examples: Sequence[Example], roles: Mapping[str, Role], folder: Path
+) -> tuple[list[Example], list[ErrorRow]]:
+    """Rewrite, answer and score a twin of each example's question with the models of `roles` (4.3).
+
+    Uses `benign_rewriter`, `teacher` and `benign_scorer`; journals lie in `folder`. Returns the twins
+    scored 5/5/5 with their scores in `meta`, and an error row for each question that got no scored twin.
+    """
+    from star1lib.models.api import engine
+
+    originals = list({example.id: example for example in examples}.values())
+    rewrites, errors = engine.ask(
+        roles["benign_rewriter"],
+        [
+            engine.Request(e.id, prompts.rewrite_benign(e.question), schema=REWRITE_SCHEMA, screen=e.question)
+            for e in originals
+        ],
+        parse_rewrite,
+        folder / "benign_rewriter.journal",
+    )
+    pairs, repeated = _new_questions(originals, rewrites)
+    answered, unanswered = _answer(pairs, roles["teacher"], folder / "benign_teacher.journal")
+    scores, unscored = engine.ask(
+        roles["benign_scorer"],
+        [
+            engine.Request(
+                twin.id,
+                prompts.score_benign(twin.question, twin.thinking, twin.answer),
+                schema=BENIGN_SCORES_SCHEMA,
+                screen=twin.question,
+            )
+            for twin in answered
+        ],
+        parse_benign_scores,
+        folder / "benign_scorer.journal",
+    )
+    kept = [
+        twin.model_copy(update={"meta": {**twin.meta, "benign_scores": scores[twin.id].model_dump()}})
+        for twin in answered
+        if twin.id in scores and scores[twin.id].all_five()
+    ]
+    return kept, [*errors, *repeated, *unanswered, *unscored]
+
+
+def _new_questions(
+    originals: Sequence[Example], rewrites: Mapping[str, str]
+) -> tuple[list[tuple[Example, str]], list[ErrorRow]]:
+    """The rewrites that are questions of their own; one that repeats an original or another rewrite is an error."""
+    seen = {example.id for example in originals}
+    pairs: list[tuple[Example, str]] = []
+    errors: list[ErrorRow] = []
+    for example in originals:
+        text = rewrites.get(example.id)
+        if text is None:
+            continue
+        if question_id(text) in seen:
+            errors.append(ErrorRow(id=example.id, reason="the rewrite repeats a question", raw=text))
+            continue
+        seen.add(question_id(text))
+        pairs.append((example, text))
+    return pairs, errors
+
+
+def _answer(pairs: Sequence[tuple[Example, str]], teacher: Role, journal: Path) -> tuple[list[Example], list[ErrorRow]]:
+    from star1lib.models.api import engine
+
+    requests = [engine.Request(question_id(text), prompts.answer_benign(text), screen=text) for _, text in pairs]
+    made: list[Example] = []
+    errors: list[ErrorRow] = []
+    for (origin, text), reply in zip(pairs, engine.run(teacher, requests, journal), strict=True):
+        if reply.outcome != "ok" or not reply.text.strip():
+            reason = f"{reply.outcome}: {reply.error}" if reply.outcome != "ok" else "the answer is empty"
+            errors.append(ErrorRow(id=reply.id, reason=reason, raw=reply.text))
+            continue
+        made.append(
+            Example(
+                id=reply.id,
+                question=text,
+                source=origin.source,
+                category=origin.category,
+                thinking=reply.thinking,
+                answer=reply.text,
+                teacher=teacher.model,
+                meta={"twin_of": origin.id},
+            )
+        )
+    return made, errors

@@ -1,0 +1,189 @@
+"""Scoring and selection as a stage (paper 2.3): scores in, the selected and the medium-scored rows out.
+
+The method itself is in :mod:`star1lib.selection.scorers` (the transparent scorer), the scorer role, and
+:mod:`star1lib.selection.balance` (full marks, then balance). This module runs them on a folder and keeps what
+was dropped with its reason.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from star1lib.deliberation.stage import profile_roles
+from star1lib.errors import UserError
+from star1lib.files import read_records, write_stage
+from star1lib.models import embed
+from star1lib.models.roles import Role
+from star1lib.records import Example, subset
+from star1lib.selection import audit, benign
+from star1lib.selection import balance as select
+from star1lib.selection import scorers as scoring
+from star1lib.selection.semantic import SemanticScorer
+
+Scorer = Literal["rules", "published", "role"]
+CRITERIA = ("compliance", "relevancy", "accuracy")
+_SIZES = (50, 100, 250, 500, 1000, 2500, 5000, 10_000, 41_000)
+
+
+@dataclass(frozen=True)
+class SelectionResult:
+    """The scored examples, the selection, the medium-scored rows, the twins, and who scored."""
+
+    scored: list[Example]
+    chosen: select.Selection
+    medium: list[Example]
+    twins: list[Example]
+    errors: list[dict[str, Any]]
+    scorer: str
+
+
+def select_folder(
+    folder: str | Path,
+    *,
+    scorer: str,
+    size: int,
+    medium_low: float,
+    profile: str,
+    out: str | Path,
+) -> SelectionResult:
+    """Score the examples of the deliberation stage and select `size` of them.
+
+    `scorer` is "rules" (offline), "published" (scores that came with the rows) or "role" (the profile's
+    scorer). Medium-scored rows have a mean of at least `medium_low` and not full marks (4.1).
+    """
+    folder = Path(folder)
+    examples = read_records(folder / "examples.jsonl", Example)
+    twins = read_records(folder / "twins.jsonl", Example)
+    errors: list[dict[str, Any]] = []
+    if scorer == "rules":
+        scored = scoring.score_all(examples)
+    elif scorer == "published":
+        scored = _published(examples, folder)
+    elif scorer == "role":
+        roles = profile_roles(profile, ("scorer", "teacher", "benign_rewriter", "benign_scorer"))
+        journals = Path(out) / "journals"
+        scored, errors = _by_role(examples, roles["scorer"], journals / "scorer.journal")
+    else:
+        raise UserError(f"scorer '{scorer}': known are rules, published, role; correct it in the profile.")
+    chosen = select.select(_one_per_question(scored), size)
+    if scorer == "role" and not twins:
+        # Twins are made of what was selected (4.3), not of the whole pool.
+        twins, failed = benign.make_with_models(chosen.kept, roles, journals)
+        errors += [error.model_dump() for error in failed]
+    medium = [example for example in select.scored_between(scored, medium_low, 10) if not _full(example)]
+    return SelectionResult(scored, chosen, medium, twins, errors, scorer)
+
+
+def _full(example: Example) -> bool:
+    return example.score is not None and example.score.all_ten()
+
+
+def _one_per_question(scored: Sequence[Example]) -> list[Example]:
+    """The best-scored trace of each question, in the order of first appearance."""
+    best: dict[str, Example] = {}
+    for example in scored:
+        known = best.get(example.id)
+        if known is None or select.mean_score(example) > select.mean_score(known):
+            best[example.id] = example
+    return list(best.values())
+
+
+def _published(examples: list[Example], folder: Path) -> list[Example]:
+    if any(example.score is None for example in examples):
+        raise UserError(f"{folder / 'examples.jsonl'}: rows without published scores; set `scorer: rules`.")
+    return examples
+
+
+def _by_role(examples: Sequence[Example], role: Role, journal: Path) -> tuple[list[Example], list[dict[str, Any]]]:
+    scores, errors = scoring.score_with_model(examples, role, journal)
+    scored = [
+        example.model_copy(update={"score": score})
+        for example, score in zip(examples, scores, strict=True)
+        if score is not None
+    ]
+    return scored, [error.model_dump() for error in errors]
+
+
+def write(result: SelectionResult, folder: str | Path) -> None:
+    """Write scored, selected, medium and dropped rows and the twins, manifest last."""
+    files: dict[str, Sequence[Any]] = {
+        "scored": result.scored,
+        "selected": result.chosen.kept,
+        "medium": result.medium,
+        "twins": result.twins,
+        "dropped": [asdict(dropped) for dropped in result.chosen.dropped],
+        "errors": result.errors,
+    }
+    counts = {name: len(records) for name, records in files.items()}
+    named: dict[str, Any] = {f"{name}.jsonl": records for name, records in files.items()}
+    named["counts.json"] = {"scorer": result.scorer, **counts}
+    write_stage(Path(folder), named, scorer=result.scorer, counts=counts)
+
+
+def scores_table(result: SelectionResult) -> list[dict[str, Any]]:
+    """How often each score was given: criterion, score, kind (clean or with a known flaw), count."""
+    counts: Counter[tuple[str, int, str]] = Counter()
+    for example in result.scored:
+        kind = "known flaw" if example.meta.get("flaw") else "clean"
+        for criterion in CRITERIA:
+            counts[criterion, getattr(example.score, criterion), kind] += 1
+    return [
+        {"criterion": criterion, "score": score, "kind": kind, "count": count}
+        for (criterion, score, kind), count in sorted(counts.items())
+    ]
+
+
+def selection_table(result: SelectionResult) -> list[dict[str, Any]]:
+    """Rows with full marks and selected rows per category; a row with two categories counts in both."""
+    passed = Counter(name for example in select.high_quality(result.scored) for name in example.category)
+    kept = Counter(name for example in result.chosen.kept for name in example.category)
+    return [
+        {"category": name, "pool": passed[name], "selected": kept[name]}
+        for name in sorted(passed, key=lambda name: -passed[name])
+    ]
+
+
+def scorers() -> dict[str, audit.Scorer]:
+    """The offline scorers that the audit compares, by name: the rules, and the rules with sentence embeddings."""
+    return {"rules": scoring.score, "rules and embeddings": SemanticScorer(embed.encode)}
+
+
+def audit_table(result: SelectionResult, *, rows: int, seed: int) -> list[dict[str, Any]]:
+    """What each offline scorer sees of flaws put into full-marks traces: AUC per flaw, the scorer in front."""
+    good = subset(select.high_quality(result.scored), rows, seed)
+    if len(good) < 2:
+        return []
+    return [
+        {"scorer": name, **row}
+        for name, scorer in scorers().items()
+        for row in audit.scorer_table(good, scorer, seed=seed)
+    ]
+
+
+def agreement_table(result: SelectionResult, *, rows: int, seed: int) -> list[dict[str, Any]]:
+    """Weighted kappa of the two offline scorers on the same traces, clean ones and ones with a flaw put in."""
+    clean = subset(select.high_quality(result.scored), rows, seed)
+    traces = [*clean, *(audit.inject(example, flaw, seed) for flaw in audit.FLAWS for example in clean)]
+    if not traces:
+        return []
+    first, second = (list(map(scorer, traces)) for scorer in scorers().values())
+    return audit.scorer_agreement(first, second)
+
+
+def balance_table(result: SelectionResult) -> list[dict[str, Any]]:
+    """Entropy over sources and categories at several target sizes, from the whole pool down."""
+    pool = [{"source": e.source, "category": e.category} for e in select.high_quality(result.scored)]
+    sizes = sorted({size for size in (*_SIZES, len(result.chosen.kept)) if 0 < size <= len(pool)})
+    return [
+        {
+            "size": row["size"],
+            "source_entropy": row["source_bits"],
+            "category_entropy": row["category_bits"],
+            "which": "selected" if row["size"] == len(result.chosen.kept) else "target size",
+        }
+        for row in select.balance_curve(pool, sizes)
+    ]

@@ -1,0 +1,47 @@
+"""Removing a profile's build, after asking about what was paid for in hours or money."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import sys
+from pathlib import Path
+
+from star1lib.errors import UserError
+from star1lib.study import stages as study
+
+log = logging.getLogger(__name__)
+
+
+def precious(build: Path) -> list[Path]:
+    """Folders under `build` that cost training hours or paid calls: trained models and response journals."""
+    models = [path for path in build.glob("models/*") if path.is_dir()]
+    return sorted(models) + sorted(build.glob("**/*.journal"))
+
+
+def clean(profile: str, *, assume_yes: bool = False, root: Path = Path()) -> None:
+    """Remove `build/<profile>`; trained models and journals only after a yes.
+
+    Without a terminal to ask at and without `assume_yes`, they are kept and a :class:`UserError` says so.
+    """
+    build = root / study.BUILD / profile
+    if not build.exists():
+        log.info("%s: nothing to remove", build)
+        return
+    dear = precious(build)
+    if dear and not assume_yes and not _agreed(build, dear):
+        raise UserError(f"{build}: kept, because it holds {len(dear)} trained models or response journals.")
+    shutil.rmtree(build)
+    log.info("%s removed", build)
+
+
+def _agreed(build: Path, dear: list[Path]) -> bool:
+    if not sys.stdin.isatty():
+        raise UserError(
+            f"{build}: it holds {len(dear)} trained models or response journals and there is no terminal to ask at; "
+            "use `make clean YES=1` to remove them all the same."
+        )
+    listing = "\n".join(f"  {path}" for path in dear)
+    sys.stderr.write(f"{listing}\nRemove these trained models and paid-for responses? [y/N] ")
+    sys.stderr.flush()
+    return sys.stdin.readline().strip().lower() in {"y", "yes"}

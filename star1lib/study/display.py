@@ -1,0 +1,122 @@
+"""Showing tables and items in a notebook: rates with intervals, prompts shortened, no completions."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from star1lib import safeguards as redact
+from star1lib.records import ItemResult, Question
+from star1lib.study import tables
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_RATE = ("value", "low", "high")
+_FRACTIONS = ("difference", "low_bound", "smallest_visible")
+
+
+def table(out: str | Path, name: str) -> pd.DataFrame:
+    """The table `name`, ready to read: a rate, its interval and n in one cell; fractions as percentages."""
+    import pandas as pd
+
+    frame = tables.read(out, name)
+    if frame.empty:
+        return pd.DataFrame({name: ["nothing to show under this profile"]})
+    return readable(frame)
+
+
+def readable(frame: pd.DataFrame) -> pd.DataFrame:
+    """`frame` with intervals folded into the figure that they belong to."""
+    shown = frame.copy()
+    for figure in ("value", "difference"):
+        if {figure, "low", "high"} <= set(shown.columns) and (figure == "value" or "value" not in shown.columns):
+            shown[figure] = [_with_interval(row, figure) for row in frame.to_dict("records")]
+            shown = shown.drop(columns=["low", "high"])
+            break
+    for column in _FRACTIONS:
+        if column in shown.columns and shown[column].dtype.kind == "f":
+            shown[column] = [f"{100 * value:.0f}%" for value in shown[column]]
+    for column in ("p", "p_holm"):
+        if column in shown.columns:
+            shown[column] = [f"{value:.2g}" for value in shown[column]]
+    for column in shown.select_dtypes("float").columns:
+        shown[column] = shown[column].round(3)
+    return shown.fillna("")
+
+
+def _with_interval(row: dict[Any, Any], figure: str) -> str:
+    value, low, high = row[figure], row["low"], row["high"]
+    if value != value:
+        return "undecided"
+    if low != low:
+        return f"{100 * value:.1f}%"
+    sign = "+" if figure == "difference" else ""
+    return f"{100 * value:{sign}.0f}% [{100 * low:{sign}.0f}, {100 * high:{sign}.0f}]"
+
+
+def prompts(questions: Iterable[Question], per_source: int = 1) -> pd.DataFrame:
+    """The first `per_source` questions of each source, shortened."""
+    import pandas as pd
+
+    seen: Counter[str] = Counter()
+    rows = []
+    for question in questions:
+        seen[question.source] += 1
+        if seen[question.source] <= per_source:
+            rows.append({"source": question.source, "question": redact.short_prompt(question.text)})
+    frame = pd.DataFrame(rows)
+    return frame.assign(questions=[seen[source] for source in frame["source"]]) if len(frame) else frame
+
+
+def items(results: Sequence[ItemResult], metric: str, per_variant: int = 3) -> pd.DataFrame:
+    """A few judged items of each variant: label, length, and the opening of a refusal."""
+    import pandas as pd
+
+    seen: Counter[str] = Counter()
+    rows = []
+    for item in results:
+        if item.metric != metric:
+            continue
+        seen[item.variant] += 1
+        if seen[item.variant] <= per_variant:
+            rows.append(
+                {
+                    "variant": item.variant,
+                    "benchmark": item.benchmark,
+                    "item": item.item_id,
+                    "label": item.label,
+                    "outcome": item.outcome,
+                    "characters": item.response_chars,
+                    "response": item.snippet,
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def outcomes(results: Sequence[ItemResult]) -> pd.DataFrame:
+    """How the responses of each variant ended: complete, cut off, thinking never closed, empty."""
+    import pandas as pd
+
+    counts = Counter((item.variant, item.benchmark, item.outcome) for item in results)
+    rows = [
+        {"variant": variant, "benchmark": benchmark, "outcome": outcome, "responses": count}
+        for (variant, benchmark, outcome), count in counts.items()
+    ]
+    return pd.DataFrame(rows)
+
+
+def power(results: Sequence[ItemResult], variant: str) -> pd.DataFrame:
+    """For each benchmark: its n, the rate of `variant`, and what drop that n can see."""
+    import pandas as pd
+
+    from star1lib import stats
+
+    rows = []
+    for row in stats.rates_table([item for item in results if item.variant == variant]):
+        if row["n"]:
+            note = stats.power_note(row["n"], row["value"])
+            rows.append({"benchmark": row["benchmark"], "n": row["n"], "rate": row["value"], "can see": note})
+    return pd.DataFrame(rows)

@@ -1,0 +1,133 @@
+"""Profiles: `params/<name>.yaml`, the only place for settings, checked before anything runs.
+
+A profile has three parts: `common` values that every notebook with such a parameter receives,
+`notebooks` with one section per notebook, and `roles` with `prices` for the models that make data.
+A key that no notebook declares is an error here; papermill alone would only warn.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import json
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import Field, ValidationError
+
+from star1lib.errors import UserError
+from star1lib.records import Record
+from star1lib.study import stages as study
+
+RESERVED = ("profile", "out", "mirror")
+
+
+class Profile(Record):
+    """One profile, parsed: see the module's docstring for its parts."""
+
+    name: str
+    about: str = Field(min_length=1)
+    common: dict[str, Any] = Field(default_factory=dict)
+    notebooks: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    roles: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    prices: dict[str, dict[str, float]] = Field(default_factory=dict)
+    offline: bool = True
+
+
+def load(name: str, root: Path = Path()) -> Profile:
+    """Read `params/<name>.yaml`; a missing, misspelt or malformed profile is a :class:`UserError`."""
+    path = root / study.PARAMS / f"{name}.yaml"
+    if not path.exists():
+        known = sorted(file.stem for file in (root / study.PARAMS).glob("*.yaml"))
+        raise UserError(f"profile '{name}': {path} does not exist; {_meant(name, known)}")
+    try:
+        value = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as err:
+        raise UserError(f"{path}: not valid YAML ({' '.join(str(err).split())[:160]}); correct that line.") from err
+    if not isinstance(value, dict):
+        raise UserError(f"{path}: a mapping with `about`, `common` and `notebooks` was expected; see params/mini.yaml.")
+    try:
+        return Profile.model_validate({"name": name, **value})
+    except ValidationError as err:
+        first = err.errors()[0]
+        field = ".".join(str(part) for part in first["loc"])
+        raise UserError(f"{path}: field '{field}': {first['msg'].lower()}; correct it.") from err
+
+
+def declared_parameters(notebook: Path) -> dict[str, Any]:
+    """The parameters of a notebook with their defaults, from the cell tagged `parameters`.
+
+    Defaults are read as literals, never run. Raises :class:`UserError` when there is no such cell.
+    """
+    try:
+        cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    except FileNotFoundError as err:
+        raise UserError(f"{notebook}: the notebook is missing; restore it from the repository.") from err
+    except (json.JSONDecodeError, KeyError) as err:
+        raise UserError(f"{notebook}: not a notebook ({err}); restore it from the repository.") from err
+    for cell in cells:
+        if "parameters" in cell.get("metadata", {}).get("tags", []):
+            return _assignments("".join(cell["source"]), notebook)
+    raise UserError(f"{notebook}: no cell is tagged 'parameters'; tag the cell that holds the defaults.")
+
+
+def _assignments(source: str, notebook: Path) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for node in ast.parse(source).body:
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value is not None:
+            try:
+                found[node.target.id] = ast.literal_eval(node.value)
+            except ValueError as err:
+                raise UserError(f"{notebook}: parameter '{node.target.id}': its default must be a literal.") from err
+    return found
+
+
+def check(profile: Profile, root: Path = Path()) -> None:
+    """Raise :class:`UserError` for any section, key or value type that the notebooks do not know."""
+    where = root / study.PARAMS / f"{profile.name}.yaml"
+    declared = {stage.name: declared_parameters(root / stage.notebook) for stage in study.STAGES}
+    for name, section in profile.notebooks.items():
+        if name not in declared:
+            raise UserError(f"{where}: notebooks.{name}: no such notebook; {_meant(name, list(declared))}")
+        for key, value in section.items():
+            if key not in declared[name]:
+                raise UserError(
+                    f"{where}: notebooks.{name}.{key}: the notebook has no such parameter; "
+                    f"{_meant(key, list(declared[name]))}"
+                )
+            _check_type(value, declared[name][key], f"{where}: notebooks.{name}.{key}")
+    everywhere = {key for parameters in declared.values() for key in parameters}
+    for key, value in profile.common.items():
+        owners = [parameters for parameters in declared.values() if key in parameters]
+        if not owners:
+            raise UserError(f"{where}: common.{key}: no notebook has it; {_meant(key, sorted(everywhere))}")
+        _check_type(value, owners[0][key], f"{where}: common.{key}")
+
+
+def _check_type(value: Any, default: Any, where: str) -> None:
+    if default is None or value is None or isinstance(value, type(default)):
+        return
+    if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
+        return
+    raise UserError(f"{where}: {type(default).__name__} expected, {type(value).__name__} found; correct the value.")
+
+
+def parameters(profile: Profile, stage_name: str, *, mirror: str | None = None, root: Path = Path()) -> dict[str, Any]:
+    """What papermill injects into one notebook: reserved values, then `common`, then its own section."""
+    declared = declared_parameters(root / study.stage(stage_name).notebook)
+    values: dict[str, Any] = {
+        "profile": profile.name,
+        "out": str(study.BUILD / profile.name),
+        "mirror": mirror or None,
+    }
+    values.update(profile.common)
+    values = {key: value for key, value in values.items() if key in declared}
+    values.update(profile.notebooks.get(stage_name, {}))
+    return values
+
+
+def _meant(name: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    hint = f"did you mean '{close[0]}'? " if close else ""
+    return f"{hint}known: {', '.join(known)}."

@@ -1,0 +1,199 @@
+"""The linked HTML report of a build: pictures, tables, executed notebooks, and what exactly ran.
+
+It reads finished tables, figures and notebooks and computes nothing; completions are not in it.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import platform
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from star1lib.errors import UserError
+from star1lib.evaluation.judges import offline as judge
+from star1lib.files import read_json, read_manifest, write_text
+from star1lib.study import figures, graph, profiles, tables
+from star1lib.study import stages as study
+from star1lib.study.display import readable
+
+_SECTIONS: tuple[tuple[str, str, tuple[str, ...], tuple[str, ...]], ...] = (
+    ("result", "Result", ("main",), ("summary", "findings", "main")),
+    ("pipeline", "The pipeline and who plays which role", ("pipeline",), ("roles",)),
+    ("data", "Data: sources, funnel, selection", ("funnel", "categories", "scores", "selection"), ("sources",)),
+    ("audits", "Audits of tagger and scorer", ("balance",), ("tagger_audit", "scorer_audit", "scorer_agreement")),
+    ("training", "Training", ("losses",), ("arms",)),
+    ("safety", "Safety", ("safety",), ("safety", "safety_differences", "judges_crossed")),
+    ("reasoning", "Reasoning", ("reasoning",), ("reasoning", "reasoning_differences")),
+    ("quality", "High against medium scores", ("quality",), ("quality", "quality_differences")),
+    ("thinking", "With and without thinking", ("thinking",), ("thinking_differences",)),
+    ("over-refusal", "Over-refusal and benign twins", ("over_refusal",), ("over_refusal", "over_refusal_differences")),
+)
+_PACKAGES = ("torch", "transformers", "trl", "inspect-ai", "sentence-transformers", "papermill", "numpy", "pandas")
+
+
+def build(profile: profiles.Profile, *, mirror: str | None = None, root: Path = Path()) -> Path:
+    """Write `build/<profile>/report/index.html` and its parts; return the page.
+
+    Raises :class:`UserError` when a notebook has not been executed yet.
+    """
+    import jinja2
+    from markupsafe import Markup
+
+    out = root / study.BUILD / profile.name
+    for stage in study.STAGES:
+        if not (root / graph.executed(profile.name, stage.name)).exists():
+            raise UserError(f"{stage.name}: not executed yet; run `make reproduce PROFILE={profile.name}` first.")
+    page = out / "report" / "index.html"
+    figures.draw_all(profile.name, root=root)
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("star1lib", "assets/report"), autoescape=True, trim_blocks=True
+    )
+    sections = [*_sections(out), _judges_section()]
+    html = environment.get_template("index.html.j2").render(
+        profile=profile,
+        base_model=profile.common.get("base_model", "smollm2"),
+        sections=sections,
+        notebooks=_notebooks(profile.name, out, root),
+        transcripts=_transcripts(out),
+        machine=Markup(_frame([machine()]).T.to_html(header=False, border=0)),
+        hashes=Markup(_frame(hashes(out)).to_html(index=False, border=0)),
+        parameters={
+            stage.name: json.dumps(profiles.parameters(profile, stage.name, mirror=mirror, root=root), indent=1)
+            for stage in study.STAGES
+        },
+    )
+    return write_text(page, html)
+
+
+def machine() -> dict[str, Any]:
+    """Processor, memory, system and package versions of this machine; no host name, no path."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30 if hasattr(os, "sysconf") else 0
+    versions = {name: importlib.metadata.version(name) for name in _PACKAGES}
+    return {
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "memory GiB": round(memory, 1),
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "judge": f"offline {judge.version()}",
+        **versions,
+    }
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or "unknown"
+
+
+def hashes(out: Path) -> list[dict[str, Any]]:
+    """The files of every stage with their hash and size, from the stages' manifests."""
+    rows = []
+    for stage in study.STAGES:
+        manifest = read_manifest(out / stage.name)
+        for name, facts in (manifest or {"files": {}})["files"].items():
+            rows.append({"stage": stage.name, "file": name, "sha256": facts["sha256"][:16], "bytes": facts["bytes"]})
+    return rows
+
+
+def _sections(out: Path) -> list[dict[str, Any]]:
+    from markupsafe import Markup
+
+    sections = []
+    for identity, title, pictures, names in _SECTIONS:
+        shown = [
+            {"src": f"../figures/{name}.svg", "caption": figures.caption(name, out)}
+            for name in pictures
+            if (out / "figures" / f"{name}.svg").exists()
+        ]
+        found = [
+            {
+                "title": name.replace("_", " "),
+                "html": Markup(readable(tables.read(out, name)).to_html(index=False, border=0, escape=True)),
+            }
+            for name in names
+            if tables.exists(out, name) and not tables.read(out, name).empty
+        ]
+        sections.append({"id": identity, "title": title, "figures": shown, "tables": found})
+    return sections
+
+
+def _judges_section() -> dict[str, Any]:
+    """The judge card: agreement with people, each model left out of its own fit; judges among themselves."""
+    from importlib import resources
+
+    from markupsafe import Markup
+
+    text = resources.files("star1lib").joinpath("assets/judge/agreement.json").read_text(encoding="utf-8")
+    found: Any = json.loads(text)
+    people = [
+        {name: row[name] for name in ("judge", "held_out", "n")}
+        | {"value": row["agreement"], "low": row["low"], "high": row["high"], "kappa": row["kappa"]}
+        for row in found["rows"]
+    ]
+    shown = ("a", "b", "n", "value", "low", "high", "kappa", "kappa_low", "kappa_high")
+    between = [{name: row[name] for name in shown} for row in found["between"]]
+    frames = {"agreement with people": readable(_frame(people)), "agreement between judges": readable(_frame(between))}
+    for row in found["rows"]:
+        if row["held_out"] in ("every model", "GPTFuzz, whole questions"):
+            counts = [{"people \\ judge": label} | dict(zip(row["labels"], line, strict=True))
+                      for label, line in zip(row["labels"], row["confusion"], strict=True)]  # fmt: skip
+            frames[f"confusion: {row['judge']}, {row['held_out']}"] = _frame(counts)
+    cards = [
+        {"title": title, "html": Markup(frame.to_html(index=False, border=0, escape=True))}
+        for title, frame in frames.items()
+    ]
+    return {"id": "judges", "title": "The judges and their agreement with people", "figures": [], "tables": cards}
+
+
+def _frame(rows: list[Mapping[str, Any]] | list[dict[str, Any]]) -> Any:
+    import pandas as pd
+
+    return pd.DataFrame(rows)
+
+
+def _notebooks(profile: str, out: Path, root: Path) -> list[dict[str, str]]:
+    from nbconvert import HTMLExporter
+
+    exporter = HTMLExporter(template_name="lab")
+    timings = read_json(out / "timings.json") if (out / "timings.json").exists() else {}
+    listing = []
+    for stage in study.STAGES:
+        source = root / graph.executed(profile, stage.name)
+        page = out / "report" / "notebooks" / f"{stage.name}.html"
+        if not page.exists() or page.stat().st_mtime < source.stat().st_mtime:
+            write_text(page, exporter.from_filename(str(source))[0])
+        seconds = timings.get(stage.name)
+        listing.append(
+            {
+                "href": f"notebooks/{stage.name}.html",
+                "title": f"{stage.name} · {stage.title}",
+                "section": stage.section,
+                "seconds": f"{seconds:.0f} s here" if seconds else "",
+            }
+        )
+    return listing
+
+
+def _transcripts(out: Path) -> str:
+    """The static bundle of Inspect's viewer, made when there are logs."""
+    logs = out / "evaluations" / "logs"
+    if not logs.is_dir() or not any(logs.rglob("*.eval")):
+        return ""
+    from inspect_ai.log import bundle_log_dir
+
+    target = out / "report" / "transcripts"
+    newest = max(path.stat().st_mtime for path in logs.rglob("*.eval"))
+    if not (target / "index.html").exists() or (target / "index.html").stat().st_mtime < newest:
+        shutil.rmtree(target, ignore_errors=True)
+        bundle_log_dir(log_dir=str(logs), output_dir=str(target), overwrite=True)
+        (target / "index.html").touch()
+    return "transcripts/index.html"

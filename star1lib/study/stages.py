@@ -1,0 +1,59 @@
+"""The study as a list: one stage per notebook, one notebook per section of the paper.
+
+`needs` names the stages whose files a stage reads. The make graph, the runner and the report all
+read this list; it is the only place that knows the order.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from star1lib.errors import UserError
+
+NOTEBOOKS = Path("notebooks")
+PARAMS = Path("params")
+BUILD = Path("build")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage: the name of its notebook and folder, its section in the paper, what it does, what it reads."""
+
+    name: str
+    section: str
+    title: str
+    needs: tuple[str, ...] = ()
+
+    @property
+    def notebook(self) -> Path:
+        """The committed notebook, relative to the repository."""
+        return NOTEBOOKS / f"{self.name}.ipynb"
+
+
+STAGES: tuple[Stage, ...] = (
+    Stage("01_sources", "2.1", "Sources and provenance"),
+    Stage("02_decontamination", "2.1", "Deduplication and decontamination", ("01_sources",)),
+    Stage("03_deliberation", "2.2", "Deliberative reasoning over policies", ("02_decontamination",)),
+    Stage("04_selection", "2.3", "Scoring and selection", ("03_deliberation",)),
+    Stage("05_sft", "3.1", "Supervised fine-tuning", ("04_selection",)),
+    Stage("06_safety", "3.2", "Safety", ("05_sft",)),
+    Stage("07_reasoning", "3.2", "Reasoning", ("05_sft",)),
+    Stage("08_data_quality", "4.1", "Data ablation: high against medium scores", ("04_selection", "06_safety")),
+    Stage("09_thinking", "4.2", "With and without the thinking trace", ("06_safety", "07_reasoning")),
+    Stage("10_over_refusal", "4.3", "Over-refusal and benign twins", ("04_selection", "06_safety", "07_reasoning")),
+    Stage(
+        "11_figures",
+        "1, 3, 4",
+        "Figures and tables, ours beside the paper's",
+        ("02_decontamination", "04_selection", "08_data_quality", "09_thinking", "10_over_refusal"),
+    ),
+)
+BY_NAME: dict[str, Stage] = {stage.name: stage for stage in STAGES}
+
+
+def stage(name: str) -> Stage:
+    """The stage called `name`; raises :class:`UserError` with the known names."""
+    if name not in BY_NAME:
+        raise UserError(f"stage '{name}': no such stage; the stages are {', '.join(BY_NAME)}.")
+    return BY_NAME[name]

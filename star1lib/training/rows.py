@@ -1,0 +1,75 @@
+"""From scored examples to training rows: with or without the thinking trace, with or without twins.
+
+A row is a prompt and a completion; the loss is on the completion alone (paper 3.1). `thinking=True`
+puts the trace between <think> tags before the answer; `thinking=False` keeps the answer only, the
+paper's "w/o think" arm (4.2).
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from star1lib.errors import UserError
+from star1lib.models.chat import THINK_OPEN, join_thinking, opens_thinking, prompt_tokens
+from star1lib.records import Example, NonEmpty, Record
+from star1lib.safeguards import sexualizes_minor
+
+
+class TrainRow(Record):
+    """One training row; `kind` is `safety` or `benign`, so that a mixture can be counted."""
+
+    id: str
+    prompt: NonEmpty
+    completion: NonEmpty
+    source: NonEmpty
+    kind: NonEmpty = "safety"
+
+
+def rows(examples: Iterable[Example], *, thinking: bool, kind: str = "safety") -> list[TrainRow]:
+    """Training rows of `examples` in their order; prompts that sexualize minors are left out.
+
+    Raises :class:`UserError` when thinking is asked for and an example has no trace.
+    """
+    out: list[TrainRow] = []
+    for example in examples:
+        if sexualizes_minor(example.question):
+            continue
+        if thinking and not example.thinking.strip():
+            raise UserError(f"example {example.id}: no thinking trace; set `thinking: false` or leave the row out.")
+        completion = join_thinking(example.thinking if thinking else "", example.answer)
+        out.append(
+            TrainRow(id=example.id, prompt=example.question, completion=completion, source=example.source, kind=kind)
+        )
+    return out
+
+
+def split_twins(twins: Sequence[Example], train: int, seed: int) -> tuple[list[Example], list[Example]]:
+    """Benign twins to train on (`train` of them) and the others, held out to measure over-refusal (paper 4.3)."""
+    if train >= len(twins):
+        raise UserError(f"benign twins: {train} to train on leaves none of {len(twins)} held out; ask for fewer.")
+    chosen = set(random.Random(seed).sample(range(len(twins)), train))
+    return (
+        [twin for index, twin in enumerate(twins) if index in chosen],
+        [twin for index, twin in enumerate(twins) if index not in chosen],
+    )
+
+
+def tokenize(row: TrainRow, tokenizer: Any, max_length: int) -> dict[str, list[int]]:
+    """Token ids of one row and the mask of the tokens that carry loss, cut to `max_length`.
+
+    The prompt is rendered exactly as at inference. Templates of R1-distilled models open the thinking
+    in the prompt already; the opening tag is then not repeated.
+    """
+    messages = [{"role": "user", "content": row.prompt}]
+    thinking = row.completion.startswith(THINK_OPEN)
+    opened = thinking and opens_thinking(tokenizer)
+    prompt_ids = prompt_tokens(tokenizer, messages, thinking=opened)
+    # Tokenized apart, so that evaluation can open the thinking with the very same tokens.
+    head = tokenizer(THINK_OPEN, add_special_tokens=False)["input_ids"] if thinking and not opened else []
+    body = tokenizer(row.completion.removeprefix(THINK_OPEN), add_special_tokens=False)["input_ids"]
+    completion_ids = [*head, *body, tokenizer.eos_token_id]
+    ids = [*prompt_ids, *completion_ids][:max_length]
+    mask = ([0] * len(prompt_ids) + [1] * len(completion_ids))[:max_length]
+    return {"input_ids": ids, "completion_mask": mask}

@@ -1,0 +1,284 @@
+"""Supervised fine-tuning on TRL (paper 3.1): the loss on the answer alone, resumable, named by content.
+
+A trained model lives in `<folder>/<arm>-<key>`, where the key is a hash of the rows, the base
+weights and the settings. The same request twice trains once; a killed run goes on from its last
+checkpoint; a folder without a manifest is unfinished.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from star1lib.errors import UserError
+from star1lib.files import MANIFEST, fingerprint, read_json, read_manifest, write_manifest
+from star1lib.models import checkpoints as models
+from star1lib.records import Record
+from star1lib.training.rows import TrainRow, tokenize
+
+log = logging.getLogger(__name__)
+FORMAT = 1
+
+
+class TrainConfig(Record):
+    """Settings of one fine-tuning run; the defaults are the paper's (3.1, appendix)."""
+
+    epochs: float = Field(default=5, gt=0)
+    learning_rate: float = Field(default=1e-5, gt=0)
+    batch_size: int = Field(default=128, ge=1)
+    micro_batch_size: int = Field(default=1, ge=1)
+    max_length: int = Field(default=8192, ge=16)
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    warmup_ratio: float = Field(default=0.05, ge=0, le=1)
+    weight_decay: float = Field(default=0.0, ge=0)
+    dtype: Literal["float32", "bfloat16"] = "bfloat16"
+    gradient_checkpointing: bool = False
+    lora_rank: int | None = Field(default=None, ge=1)
+    seed: int = 0
+
+
+def key_of(rows: Sequence[TrainRow], base: str, config: TrainConfig) -> str:
+    """16 hex digits that change with the rows, the base weights or the settings."""
+    return fingerprint(
+        [FORMAT, [row.model_dump() for row in rows], models.weights_fingerprint(base), config.model_dump()]
+    )
+
+
+def train(
+    arm: str, rows: Sequence[TrainRow], base: str, folder: Path, config: TrainConfig, *, save_steps: int = 50
+) -> Path:
+    """Fine-tune `base` on `rows` and return the checkpoint's folder; trains nothing that is already there.
+
+    Raises :class:`UserError` for an empty training set or a base model that cannot be loaded.
+    """
+    if not rows:
+        raise UserError(f"arm '{arm}': no training rows; look at the selection stage's counts.")
+    key = key_of(rows, base, config)
+    target = folder / f"{arm}-{key}"
+    if _complete(target):
+        log.info("%s: already trained (%s)", arm, key)
+        return target
+    work = folder / f".{arm}-{key}.partial"
+    history = _fit(rows, base, work, target.name, config, save_steps)
+    shutil.rmtree(target, ignore_errors=True)
+    (work / "final").rename(target)
+    write_manifest(
+        target,
+        sorted(target.glob("*.safetensors")),
+        arm=arm,
+        key=key,
+        base=base,
+        config=config.model_dump(),
+        rows=len(rows),
+        row_ids=[row.id for row in rows],
+        kinds={kind: sum(row.kind == kind for row in rows) for kind in sorted({row.kind for row in rows})},
+        history=history,
+        versions=_versions(),
+    )
+    shutil.rmtree(work, ignore_errors=True)
+    return target
+
+
+def history(checkpoint: Path) -> list[dict[str, float]]:
+    """The training log of a checkpoint: one dict of step, epoch, loss and learning rate per logged step."""
+    manifest = read_manifest(checkpoint)
+    if manifest is None:
+        raise UserError(f"{checkpoint}: no {MANIFEST}, so its training did not finish; run `make reproduce`.")
+    return list(manifest["history"])
+
+
+def _complete(target: Path) -> bool:
+    manifest = read_manifest(target) if target.is_dir() else None
+    if manifest is None:
+        return False
+    # Sizes, not hashes: half a gigabyte a model would be hashed at every start.
+    sizes = {name: facts["bytes"] for name, facts in manifest["files"].items()}
+    if all((target / name).exists() and (target / name).stat().st_size == size for name, size in sizes.items()):
+        return True
+    log.warning("%s: weights missing or damaged, training again", target.name)
+    return False
+
+
+def _fit(
+    rows: Sequence[TrainRow], base: str, work: Path, name: str, config: TrainConfig, save_steps: int
+) -> list[dict[str, float]]:
+    from datasets import Dataset
+    from transformers import PrinterCallback
+    from trl import SFTConfig
+
+    model, tokenizer = models.load(base, config.dtype)
+    dataset = Dataset.from_list([tokenize(row, tokenizer, config.max_length) for row in rows])
+    micro = min(config.micro_batch_size, config.batch_size)
+    arguments = SFTConfig(
+        output_dir=str(work),
+        num_train_epochs=config.epochs,
+        learning_rate=config.learning_rate,
+        per_device_train_batch_size=micro,
+        gradient_accumulation_steps=max(1, config.batch_size // micro),
+        lr_scheduler_type=config.schedule,
+        warmup_steps=config.warmup_ratio,
+        weight_decay=config.weight_decay,
+        max_length=config.max_length,
+        bf16=False,
+        activation_checkpointing=config.gradient_checkpointing,
+        completion_only_loss=True,
+        logging_steps=1,
+        save_strategy="steps",
+        save_steps=save_steps,
+        save_total_limit=1,
+        seed=config.seed,
+        data_seed=config.seed,
+        report_to="none",
+        disable_tqdm=True,
+        dataloader_pin_memory=False,
+    )
+    trainer = _trainer_class()(
+        model=model,
+        args=arguments,
+        train_dataset=dataset,
+        processing_class=tokenizer,
+        peft_config=_lora(config),
+        callbacks=[_progress(name)],
+    )
+    trainer.remove_callback(PrinterCallback)
+    resume = _last_checkpoint(work)
+    if resume is not None:
+        log.info("%s: going on from %s", name, resume.name)
+    trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+    final = work / "final"
+    trained = trainer.model.merge_and_unload() if config.lora_rank else trainer.model
+    trained.config.use_cache = True
+    trained.save_pretrained(final)
+    tokenizer.save_pretrained(final)
+    return [
+        {name: float(entry[name]) for name in ("step", "epoch", "loss", "learning_rate") if name in entry}
+        for entry in trainer.state.log_history
+        if "loss" in entry
+    ]
+
+
+def length_grouped(lengths: Sequence[int], batch: int, seed: str) -> list[int]:
+    """Indices in an order that puts like lengths into one batch, random otherwise."""
+    rng = random.Random(seed)
+    order = list(range(len(lengths)))
+    rng.shuffle(order)
+    groups = [order[start : start + 8 * batch] for start in range(0, len(order), 8 * batch)]
+    ordered = [index for group in groups for index in sorted(group, key=lambda i: -lengths[i])]
+    batches = [ordered[start : start + batch] for start in range(0, len(ordered), batch)]
+    # The last batch may be short and must stay last, or every later batch would mix two groups.
+    tail = [batches.pop()] if batches and len(batches[-1]) < batch else []
+    rng.shuffle(batches)
+    return [index for group in [*batches, *tail] for index in group]
+
+
+def _trainer_class() -> type:
+    """TRL's SFTTrainer with the loss computed on the tokens that carry it, and on no others.
+
+    The vocabulary is the largest matrix of a small model; projecting prompt tokens whose loss is masked
+    is wasted work. Models wrapped by PEFT, and models without a separate head, take TRL's own loss.
+    """
+    import torch
+    from trl import SFTTrainer
+
+    class ByLength(torch.utils.data.Sampler):
+        """Rows of like length in one batch, batches in random order, the same in every run for a seed and epoch.
+
+        A resumed run asks for the epoch it was in; the library's own length grouping would draw a new order then.
+        """
+
+        def __init__(self, lengths: Sequence[int], batch: int, seed: int) -> None:
+            self.lengths, self.batch, self.seed, self.epoch = lengths, batch, seed, 0
+
+        def set_epoch(self, epoch: int) -> None:
+            self.epoch = epoch
+
+        def __len__(self) -> int:
+            return len(self.lengths)
+
+        def __iter__(self) -> Iterator[int]:
+            return iter(length_grouped(self.lengths, self.batch, f"{self.seed}-{self.epoch}"))
+
+    class AnswerLossTrainer(SFTTrainer):
+        def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+            dataset: Any = train_dataset if train_dataset is not None else self.train_dataset
+            lengths = [len(ids) for ids in dataset["input_ids"]]
+            batch = self.args.per_device_train_batch_size * self.args.gradient_accumulation_steps
+            return ByLength(lengths, batch, int(self.args.data_seed or 0))
+
+        def compute_loss(
+            self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+        ) -> Any:
+            plain = self.accelerator.unwrap_model(model)
+            head = plain.get_output_embeddings() if hasattr(plain, "get_output_embeddings") else None
+            trunk = getattr(plain, getattr(plain, "base_model_prefix", ""), None)
+            if return_outputs or head is None or trunk is None or hasattr(plain, "peft_config"):
+                return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+            hidden = trunk(
+                input_ids=inputs["input_ids"], attention_mask=inputs.get("attention_mask"), use_cache=False
+            ).last_hidden_state
+            labels = inputs["labels"][:, 1:]
+            keep = labels != -100
+            logits = head(hidden[:, :-1][keep]).float()
+            total = torch.nn.functional.cross_entropy(logits, labels[keep], reduction="sum")
+            count = num_items_in_batch if num_items_in_batch is not None else keep.sum().clamp(min=1)
+            return total / count
+
+    return AnswerLossTrainer
+
+
+def _lora(config: TrainConfig) -> Any:
+    if config.lora_rank is None:
+        return None
+    try:
+        from peft import LoraConfig
+    except ImportError as err:
+        raise UserError("lora_rank: LoRA needs the package `peft`; install it or set lora_rank to null.") from err
+    return LoraConfig(r=config.lora_rank, lora_alpha=2 * config.lora_rank, target_modules="all-linear")
+
+
+def _progress(name: str) -> Any:
+    from tqdm import tqdm
+    from transformers import TrainerCallback
+
+    class Progress(TrainerCallback):
+        """One tqdm line per run, with the loss beside it."""
+
+        def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            self.bar = tqdm(total=state.max_steps, initial=state.global_step, desc=name, unit="step")
+
+        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            self.bar.update(state.global_step - self.bar.n)
+
+        def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
+            if logs and "loss" in logs:
+                self.bar.set_postfix(loss=f"{float(logs['loss']):.2f}")
+
+        def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            self.bar.close()
+
+    return Progress()
+
+
+def _last_checkpoint(work: Path) -> Path | None:
+    """The newest checkpoint that was written to its end; a torn one is removed."""
+    for folder in sorted(work.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[-1]), reverse=True):
+        try:
+            read_json(folder / "trainer_state.json")
+            if (folder / "optimizer.pt").exists() and any(folder.glob("rng_state*.pth")):
+                return folder
+        except UserError:
+            pass
+        shutil.rmtree(folder, ignore_errors=True)
+    return None
+
+
+def _versions() -> dict[str, str]:
+    import importlib.metadata
+
+    return {name: importlib.metadata.version(name) for name in ("torch", "transformers", "trl", "accelerate")}

@@ -1,0 +1,85 @@
+"""Formats that changed upstream: a set is listed as unavailable with one sentence, and nothing breaks."""
+
+from __future__ import annotations
+
+import lzma
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from star1lib.collection import readers, sources
+from star1lib.collection.pool import collect, table
+from star1lib.errors import UserError
+from star1lib.files import sha256_file
+
+
+@pytest.mark.parametrize(
+    ("name", "row", "missing"),
+    [
+        ("BeaverTails", '{"prompt": "a"}', "is_safe"),
+        ("PKU-SafeRLHF", '{"prompt": "a", "is_response_0_safe": false}', "is_response_1_safe"),
+        ("WildJailbreak", '{"adversarial": "a", "data_type": "b"}', "vanilla"),
+        ("XSTest-safe", '{"prompt": "a", "type": "t"}', "label"),
+    ],
+)
+def test_a_renamed_filter_column_is_one_sentence(tmp_path: Path, name: str, row: str, missing: str) -> None:
+    path = tmp_path / "x.jsonl"
+    path.write_text(row + "\n")
+    with pytest.raises(UserError, match=f"no field '{missing}'.*renamed upstream"):
+        sources.SOURCES[name].read(path)
+
+
+def test_such_a_set_is_listed_as_unavailable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "x.jsonl"
+    path.write_text('{"prompt": "a"}\n')
+    row = replace(sources.SOURCES["BeaverTails"], mirror="x.jsonl", sha256=sha256_file(path))
+    monkeypatch.setitem(sources.SOURCES, "BeaverTails", row)
+    collected = collect(["BeaverTails"], mirror=tmp_path, test_names=[], corpus=True)
+    [listed] = [row for row in table(collected) if row["name"] == "BeaverTails"]
+    assert listed["status"] == "unavailable"
+    assert "no field 'is_safe'" in listed["reason"]
+
+
+@pytest.mark.parametrize("text", ["3", "{}", '{"k": 3}', '["a"]', "null", '{"a": ["b"]}', '{"a": {"b": "c"}}'])
+def test_every_json_reader_answers_odd_shapes_with_a_sentence(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "x.json"
+    path.write_text(text)
+    for read in (readers.strings, readers.topics, readers.under("k"), readers.column("k")):
+        try:
+            pairs = read(path)
+        except UserError as err:
+            assert str(err).startswith("x.json")
+        else:
+            assert pairs in ([], [("a", {})])
+
+
+def test_tab_separated_rows_and_a_damaged_parquet_file(tmp_path: Path) -> None:
+    path = tmp_path / "train.tsv"
+    path.write_text("vanilla\tdata_type\nfirst, with a comma\tvanilla_harmful\nsecond\tvanilla_benign\n")
+    read = sources.SOURCES["WildJailbreak"].read(path)
+    assert [(text, meta["data_type"]) for text, meta in read] == [
+        ("first, with a comma", "vanilla_harmful"),
+        ("second", "vanilla_benign"),
+    ]
+    (tmp_path / "x.parquet").write_bytes(b"PAR1")
+    with pytest.raises(UserError, match=r"x\.parquet: not a whole parquet file"):
+        readers.column("x")(tmp_path / "x.parquet")
+
+
+def test_packed_files_and_files_without_a_header(tmp_path: Path) -> None:
+    (tmp_path / "x.jsonl.xz").write_bytes(lzma.compress(b'{"prompt": "a"}\n'))
+    assert readers.column("prompt")(tmp_path / "x.jsonl.xz") == [("a", {})]
+    (tmp_path / "y.jsonl.xz").write_bytes(b"not packed")
+    with pytest.raises(UserError, match=r"y\.jsonl\.xz: cannot be read as text"):
+        readers.column("prompt")(tmp_path / "y.jsonl.xz")
+    (tmp_path / "category_1.csv").write_text('"first, quoted"\nsecond\n')
+    assert [text for text, _ in readers.first_cells(tmp_path / "category_1.csv")] == ["first, quoted", "second"]
+
+
+def test_rows_of_a_parquet_file(tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet
+
+    pyarrow.parquet.write_table(pa.table({"prompt": [f"q{i}" for i in range(2000)]}), tmp_path / "x.parquet")
+    assert len(readers.column("prompt")(tmp_path / "x.parquet")) == 2000

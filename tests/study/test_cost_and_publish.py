@@ -1,0 +1,60 @@
+"""The bill before any call, and results that are copied from a run and nowhere else."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from star1lib.errors import UserError
+from star1lib.study import cost as estimate
+from star1lib.study import profiles as profile
+from star1lib.study import publish, tables
+
+
+def test_the_bill_of_the_papers_scale(repository: Path) -> None:
+    text = estimate.table(profile.load("paper", repository), root=repository)
+    assert "41,000 questions" in text
+    assert "deepseek-reasoner" in text
+    for stage in ("classifier", "teacher", "scorer"):
+        assert stage in text
+
+
+def test_a_profile_that_calls_no_model_has_no_bill(repository: Path) -> None:
+    with pytest.raises(UserError, match="call no model"):
+        estimate.table(profile.load("mini", repository), root=repository)
+
+
+def test_publishing_an_unfinished_build_is_refused(repository: Path, tmp_path: Path) -> None:
+    (tmp_path / "params").mkdir()
+    (tmp_path / "params" / "mini.yaml").write_text((repository / "params" / "mini.yaml").read_text(encoding="utf-8"))
+    with pytest.raises(UserError, match="not a finished build"):
+        publish.publish("mini", tmp_path)
+
+
+def test_publishing_copies_tables_and_says_where_they_come_from(repository: Path, tmp_path: Path) -> None:
+    (tmp_path / "params").mkdir()
+    (tmp_path / "params" / "mini.yaml").write_text((repository / "params" / "mini.yaml").read_text(encoding="utf-8"))
+    (tmp_path / "README.md").write_text("<!-- table summary mini -->\n<!-- end -->\n")
+    out = tmp_path / "build" / "mini"
+    tables.write(out, "main", [{"who": "ours", "value": 0.5, "low": 0.1, "high": 0.9, "n": 4}])
+    tables.write(out, "summary", [{"variant": "base", "A, safe": "50% [10, 90], n=4"}])
+    tables.write(out, "findings", [{"finding": "f", "n": 0, "verdict": "not measured here"}])
+    publish.publish("mini", tmp_path)
+    results = json.loads((tmp_path / "figures" / "mini" / "results.json").read_text())
+    assert results["profile"]["name"] == "mini"
+    assert results["machine"]["torch"]
+    assert results["main"][0]["n"] == 4
+    assert str(tmp_path) not in json.dumps(results)
+    assert "50% [10, 90], n=4" in (tmp_path / "README.md").read_text()
+
+
+@pytest.mark.parametrize("name", ["mini", "star1"])
+def test_committed_results_hold_no_completions(repository: Path, name: str) -> None:
+    folder = repository / "figures" / name
+    if not folder.exists():
+        pytest.skip("not published yet")
+    for path in (folder / "tables").glob("*.csv"):
+        header = path.read_text(encoding="utf-8").split("\n")[0]
+        assert not {"response", "completion", "answer", "snippet", "text"} & set(header.split(","))

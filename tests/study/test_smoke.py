@@ -1,0 +1,209 @@
+"""The smoke profile through papermill in a copy of the repository: runs, stops, resumes, repeats without work."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from star1lib import files as io
+from star1lib.study import graph
+from star1lib.study import stages as study
+
+STAGES = [stage.name for stage in study.STAGES]
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory: pytest.TempPathFactory, repository: Path) -> Iterator[Path]:
+    """A copy without build and without git, using this environment."""
+    root = tmp_path_factory.mktemp("study") / "star1"
+    ignore = shutil.ignore_patterns(".venv", ".git", "build", "__pycache__", ".*_cache", ".hypothesis", "tests")
+    shutil.copytree(repository, root, ignore=ignore)
+    yield root
+    shutil.rmtree(root, ignore_errors=True)
+
+
+def command(root: Path, *goals: str) -> list[str]:
+    return [
+        "make",
+        "--no-print-directory",
+        "PROFILE=smoke",
+        "ENV=params/smoke.yaml",
+        f"PYTHON={sys.executable}",
+        *goals,
+    ]
+
+
+def environment(root: Path) -> dict[str, str]:
+    kept = {key: value for key, value in os.environ.items() if key not in ("STAR1_DATA", "MAKEFLAGS", "MAKELEVEL")}
+    return {**kept, "PYTHONPATH": str(root)}
+
+
+def make(root: Path, *goals: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command(root, *goals),
+        cwd=root,
+        env=environment(root),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=1500,
+        check=False,
+    )
+
+
+def stamps(root: Path) -> dict[str, int]:
+    return {name: (root / graph.executed("smoke", name)).stat().st_mtime_ns for name in STAGES}
+
+
+@pytest.fixture(scope="module")
+def finished(copy: Path) -> Path:
+    """The whole smoke study, killed once in the middle and then run to its end."""
+    process = subprocess.Popen(
+        command(copy, "reproduce"),
+        cwd=copy,
+        env=environment(copy),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + 900
+    while not (copy / graph.executed("smoke", "04_selection")).exists():
+        assert process.poll() is None, "the study ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    before = {name: (copy / graph.executed("smoke", name)).stat().st_mtime_ns for name in STAGES[:4]}
+    assert not (copy / graph.executed("smoke", "06_safety")).exists()
+    done = make(copy, "reproduce")
+    assert done.returncode == 0, done.stderr[-3000:]
+    after = {name: (copy / graph.executed("smoke", name)).stat().st_mtime_ns for name in STAGES[:4]}
+    assert before == after, "finished stages ran again"
+    assert "05_sft" in done.stderr
+    assert "report:" in done.stderr
+    return copy
+
+
+def test_every_notebook_ran_and_every_stage_closed_its_folder(finished: Path) -> None:
+    for name in STAGES:
+        assert (finished / graph.executed("smoke", name)).exists()
+        io.verify_manifest(finished / "build" / "smoke" / name)
+    assert not list((finished / "build" / "smoke").rglob("*.failed.ipynb"))
+
+
+def test_report_links_everything(finished: Path) -> None:
+    page = finished / "build" / "smoke" / "report" / "index.html"
+    text = page.read_text(encoding="utf-8")
+    for name in STAGES:
+        assert f"notebooks/{name}.html" in text
+        assert (page.parent / "notebooks" / f"{name}.html").exists()
+    for picture in (finished / "build" / "smoke" / "figures").glob("*.svg"):
+        assert picture.name in text
+    assert "SmolLM" in text or "smollm2" in text
+    assert str(finished) not in text
+
+
+def test_no_completion_of_a_harmful_prompt_is_shown(finished: Path) -> None:
+    """Executed notebooks, report and tables hold labels and lengths; transcripts hold the completions."""
+    completions = _completions(finished)
+    assert completions
+    pages = [
+        *(finished / "build" / "smoke" / "report").glob("*.html"),
+        *(finished / "build" / "smoke" / "report" / "notebooks").glob("*.html"),
+        *(finished / "build" / "smoke" / "tables").glob("*.csv"),
+    ]
+    text = "\n".join(page.read_text(encoding="utf-8") for page in pages)
+    for completion in completions:
+        if len(completion) > 25 and "sorry" not in completion.lower() and "can't" not in completion.lower():
+            assert completion not in text
+
+
+def _completions(root: Path) -> list[str]:
+    from inspect_ai.log import list_eval_logs, read_eval_log
+
+    logs = list_eval_logs(str(root / "build" / "smoke" / "evaluations" / "logs"))
+    return [
+        sample.output.completion
+        for info in logs
+        if "probe" not in info.name.lower()
+        for sample in read_eval_log(info).samples or []
+    ]
+
+
+def test_a_second_run_does_nothing(finished: Path) -> None:
+    before = stamps(finished)
+    done = make(finished, "reproduce")
+    assert done.returncode == 0
+    assert stamps(finished) == before
+    assert "section" not in done.stderr
+
+
+def test_figures_are_redrawn_without_computing(finished: Path) -> None:
+    before = stamps(finished)
+    picture = finished / "build" / "smoke" / "figures" / "safety.svg"
+    drawn = picture.read_bytes()
+    picture.unlink()
+    assert make(finished, "figures").returncode == 0
+    assert picture.read_bytes() == drawn
+    assert stamps(finished) == before
+
+
+def test_a_damaged_file_is_noticed_and_made_again(finished: Path) -> None:
+    path = finished / "build" / "smoke" / "09_thinking" / "items.jsonl"
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    done = make(finished, "reproduce")
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert path.read_bytes() == whole
+    assert "missing or changed" in done.stderr
+
+
+def test_a_wrong_setting_stops_before_anything_runs(finished: Path) -> None:
+    path = finished / "params" / "broken.yaml"
+    text = (finished / "params" / "smoke.yaml").read_text(encoding="utf-8")
+    path.write_text(text.replace("audit_rows", "audit_rowz"), encoding="utf-8")
+    done = make(finished, "reproduce", "PROFILE=broken")
+    assert done.returncode != 0
+    assert "did you mean 'audit_rows'" in done.stderr
+    assert not (finished / "build" / "broken" / "notebooks").exists()
+
+
+def test_a_failing_stage_ends_in_its_sentence(finished: Path) -> None:
+    path = finished / "params" / "missing.yaml"
+    text = (finished / "params" / "smoke.yaml").read_text(encoding="utf-8")
+    path.write_text(text.replace("train_sets: []", "train_sets: [GPTFuzz, Nonsense]"), encoding="utf-8")
+    done = make(finished, "reproduce", "PROFILE=missing")
+    assert done.returncode != 0
+    assert "Nonsense" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (finished / "build" / "missing" / "01_sources" / "manifest.json").exists()
+
+
+def test_clean_asks(finished: Path) -> None:
+    done = make(finished, "clean")
+    assert done.returncode != 0
+    assert "YES=1" in done.stderr
+    assert (finished / "build" / "smoke" / "models").exists()
+
+
+def test_the_selection_exports_as_a_dataset(finished: Path) -> None:
+    done = make(finished, "export")
+    assert done.returncode == 0, done.stderr[-2000:]
+    rows = json.loads((finished / "build" / "smoke" / "dataset" / "data.json").read_text(encoding="utf-8"))
+    assert len(rows) == len(io.read_jsonl(finished / "build" / "smoke" / "04_selection" / "selected.jsonl"))
+
+
+def test_executed_notebooks_carry_their_parameters(finished: Path) -> None:
+    cells = json.loads((finished / graph.executed("smoke", "05_sft")).read_text(encoding="utf-8"))["cells"]
+    injected = ["".join(c["source"]) for c in cells if "injected-parameters" in c["metadata"].get("tags", [])]
+    assert len(injected) == 1
+    assert "smoke" in injected[0]

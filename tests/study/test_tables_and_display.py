@@ -1,0 +1,50 @@
+"""Tables as files, and what a notebook shows of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from star1lib.errors import UserError
+from star1lib.records import ItemResult, Question
+from star1lib.study import display, tables
+
+
+def test_round_trip_missing_and_damaged(tmp_path: Path) -> None:
+    tables.write(tmp_path, "t", [{"a": 1, "b": 1 / 3}, {"a": 2, "c": "x,y"}])
+    frame = tables.read(tmp_path, "t")
+    assert list(frame.columns) == ["a", "b", "c"]
+    assert frame["b"][0] == 0.333333
+    with pytest.raises(UserError, match="the table is missing"):
+        tables.read(tmp_path, "u")
+    (tables.folder(tmp_path) / "t.csv").write_bytes(b"\xff\xfe\x00\x00\xd8")
+    with pytest.raises(UserError, match="damaged"):
+        tables.read(tmp_path, "t")
+    tables.write(tmp_path, "empty", [])
+    assert tables.read(tmp_path, "empty").empty
+
+
+def test_rates_are_shown_with_their_interval(tmp_path: Path) -> None:
+    tables.write(tmp_path, "t", [{"value": 0.83, "low": 0.71, "high": 0.91, "n": 60}])
+    shown = display.table(tmp_path, "t")
+    assert list(shown.columns) == ["value", "n"]
+    assert shown["value"][0] == "83% [71, 91]"
+    tables.write(tmp_path, "d", [{"difference": 0.4, "low": 0.3, "high": 0.5, "p": 1e-6}])
+    assert display.table(tmp_path, "d")["difference"][0] == "+40% [+30, +50]"
+    assert tables.percent(0.5, 0.1, 0.9, 4) == "50% [10, 90], n=4"
+    tables.write(tmp_path, "none", [])
+    assert "nothing to show" in display.table(tmp_path, "none").iloc[0, 0]
+
+
+def test_prompts_are_shortened_and_completions_absent() -> None:
+    long = Question.make("word " * 60, "s")
+    assert display.prompts([long, Question.make("other", "s")])["question"].str.len().max() <= 80
+    item = ItemResult(
+        benchmark="b", variant="v", item_id="1", metric="safe", value=False, label="harmful", outcome="complete",
+        judge="j", prompt_tokens=3, output_tokens=9, response_chars=30, snippet="[30 characters withheld]",
+    )  # fmt: skip
+    shown = display.items([item], metric="safe")
+    assert shown["response"][0] == "[30 characters withheld]"
+    assert display.outcomes([item])["responses"][0] == 1
+    assert "n" in display.power([item], "v").columns

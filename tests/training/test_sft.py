@@ -1,0 +1,190 @@
+"""Training on TRL with a tiny model: the loss, the cache, the resume, and the sentence for an empty set."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from star1lib import files as io
+from star1lib.errors import UserError
+from star1lib.models import checkpoints as model
+from star1lib.training import sft as train
+from star1lib.training.rows import TrainRow, tokenize
+
+SETTINGS: dict[str, Any] = {
+    "epochs": 2,
+    "learning_rate": 1e-3,
+    "batch_size": 2,
+    "micro_batch_size": 2,
+    "max_length": 96,
+    "dtype": "float32",
+}
+ROWS = [
+    TrainRow(id=str(i), prompt=f"Question number {i}?", completion=f"Answer {i}, in a few words.", source="s")
+    for i in range(6)
+]
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A two-layer Llama with the real tokenizer, saved as a checkpoint."""
+    import torch
+    from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+
+    folder = tmp_path_factory.mktemp("tiny")
+    tokenizer = AutoTokenizer.from_pretrained(model.smollm2_checkpoint())
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        tie_word_embeddings=True,
+        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+    )
+    LlamaForCausalLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return str(folder)
+
+
+def config(**changes: Any) -> train.TrainConfig:
+    return train.TrainConfig.model_validate({**SETTINGS, **changes})
+
+
+def weights(folder: Path) -> dict[str, Any]:
+    from safetensors.torch import load_file
+
+    return dict(load_file(next(folder.glob("*.safetensors"))))
+
+
+def test_defaults_are_the_papers() -> None:
+    paper = train.TrainConfig()
+    assert (paper.epochs, paper.learning_rate, paper.batch_size) == (5, 1e-5, 128)
+    assert (paper.schedule, paper.warmup_ratio, paper.max_length) == ("cosine", 0.05, 8192)
+
+
+def test_trains_once_and_learns(tiny: str, tmp_path: Path) -> None:
+    first = train.train("arm", ROWS, tiny, tmp_path, config())
+    losses = [entry["loss"] for entry in train.history(first)]
+    assert len(losses) == 6
+    assert losses[-1] < losses[0]
+    stamp = (first / io.MANIFEST).stat().st_mtime_ns
+    assert train.train("arm", ROWS, tiny, tmp_path, config()) == first
+    assert (first / io.MANIFEST).stat().st_mtime_ns == stamp
+    assert not list(tmp_path.glob(".*partial"))
+    manifest = io.read_json(first / io.MANIFEST)
+    assert manifest["rows"] == 6
+    assert manifest["kinds"] == {"safety": 6}
+
+
+def test_name_changes_with_rows_settings_and_base(tiny: str) -> None:
+    keys = {
+        train.key_of(ROWS, tiny, config()),
+        train.key_of(ROWS[1:], tiny, config()),
+        train.key_of(ROWS, tiny, config(learning_rate=2e-3)),
+        train.key_of(ROWS, "smollm2", config()),
+    }
+    assert len(keys) == 4
+
+
+def test_a_killed_run_goes_on_and_ends_at_the_same_weights(
+    tiny: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    undisturbed = weights(train.train("arm", ROWS, tiny, tmp_path / "a", config(), save_steps=2))
+
+    class Killed(BaseException):
+        pass
+
+    real = train._progress
+
+    def killer(name: str) -> Any:
+        callback = real(name)
+        step_end = callback.on_step_end
+
+        def on_step_end(args: Any, state: Any, control: Any, **rest: Any) -> None:
+            step_end(args, state, control, **rest)
+            if state.global_step == 5:
+                raise Killed
+
+        callback.on_step_end = on_step_end
+        return callback
+
+    monkeypatch.setattr(train, "_progress", killer)
+    with pytest.raises(Killed):
+        train.train("arm", ROWS, tiny, tmp_path / "b", config(), save_steps=2)
+    [work] = (tmp_path / "b").glob(".*partial")
+    assert not list((tmp_path / "b").glob("arm-*"))
+    torn = work / "checkpoint-99"
+    shutil.copytree(work / "checkpoint-4", torn)
+    (torn / "trainer_state.json").write_text('{"half')
+    monkeypatch.setattr(train, "_progress", real)
+    resumed = weights(train.train("arm", ROWS, tiny, tmp_path / "b", config(), save_steps=2))
+    for name, tensor in undisturbed.items():
+        assert torch.allclose(tensor, resumed[name], atol=1e-6), name
+
+
+def test_our_loss_is_trls_loss(tiny: str) -> None:
+    """Skipping masked positions changes the work, not the number."""
+    import torch
+
+    net, tokenizer = model.load(tiny)
+    encoded = [tokenize(row, tokenizer, 96) for row in ROWS[:2]]
+    width = max(len(entry["input_ids"]) for entry in encoded)
+    pad = tokenizer.pad_token_id
+    ids = torch.tensor([e["input_ids"] + [pad] * (width - len(e["input_ids"])) for e in encoded])
+    seen = torch.tensor([[1] * len(e["input_ids"]) + [0] * (width - len(e["input_ids"])) for e in encoded])
+    labels = torch.tensor(
+        [
+            [i if m else -100 for i, m in zip(e["input_ids"], e["completion_mask"], strict=True)]
+            + [-100] * (width - len(e["input_ids"]))
+            for e in encoded
+        ]
+    )
+    reference = net(input_ids=ids, attention_mask=seen, labels=labels).loss
+
+    class Accelerator:
+        def unwrap_model(self, wrapped: Any) -> Any:
+            return wrapped
+
+    trainer = object.__new__(train._trainer_class())
+    trainer.accelerator = Accelerator()
+    inputs = {"input_ids": ids, "attention_mask": seen, "labels": labels}
+    assert torch.allclose(trainer.compute_loss(net, inputs), reference, atol=1e-5)
+    count = int((labels[:, 1:] != -100).sum())
+    assert torch.allclose(trainer.compute_loss(net, inputs, num_items_in_batch=2 * count), reference / 2, atol=1e-5)
+
+
+def test_batches_hold_like_lengths_in_a_seeded_order() -> None:
+    lengths = [1 + (7 * i) % 40 for i in range(43)]
+    order = train.length_grouped(lengths, 4, "0-1")
+    assert sorted(order) == list(range(43))
+    assert order == train.length_grouped(lengths, 4, "0-1") != train.length_grouped(lengths, 4, "0-2")
+    batches = [order[i : i + 4] for i in range(0, 40, 4)]
+    padding = sum(max(lengths[i] for i in b) * len(b) - sum(lengths[i] for i in b) for b in batches)
+    plain = [list(range(i, i + 4)) for i in range(0, 40, 4)]
+    assert padding < 0.5 * sum(max(lengths[i] for i in b) * len(b) - sum(lengths[i] for i in b) for b in plain)
+
+
+def test_damaged_weights_are_trained_again(tiny: str, tmp_path: Path) -> None:
+    folder = train.train("arm", ROWS[:2], tiny, tmp_path, config(epochs=1))
+    file = next(folder.glob("*.safetensors"))
+    file.write_bytes(file.read_bytes()[:100])
+    assert train.train("arm", ROWS[:2], tiny, tmp_path, config(epochs=1)) == folder
+    assert file.stat().st_size > 100
+
+
+def test_empty_training_set_and_unknown_base(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no training rows"):
+        train.train("arm", [], "smollm2", tmp_path, config())
+    with pytest.raises(UserError, match="cannot be loaded"):
+        model.load(str(tmp_path / "nothing"))
+    with pytest.raises(UserError, match="did not finish"):
+        train.history(tmp_path)
