@@ -110,7 +110,8 @@ def test_damaged_weights_are_a_user_error(monkeypatch, tmp_path):
 
 def test_import_is_light_and_judging_needs_numpy_only():
     code = (
-        "import sys, star1lib.evaluation.judges.offline as j; assert 'numpy' not in sys.modules; j.refusal_labels(['a'], ['I will not.']);"
+        "import sys, star1lib.evaluation.judges.offline as j; assert 'numpy' not in sys.modules; "
+        "j.refusal_labels(['a'], ['I will not.']);"
         "j.harm_labels(['a'], ['b']); heavy = {'sklearn', 'scipy', 'torch', 'pandas'} & set(sys.modules); assert not heavy, heavy"  # noqa: E501
     )
     subprocess.run([sys.executable, "-c", code], check=True)

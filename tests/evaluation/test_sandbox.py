@@ -319,7 +319,7 @@ def test_detached_child_is_gone():
 def test_killed_from_outside_leaves_nothing():
     marker = "left" + uuid.uuid4().hex[:8]
     script = dedent(f"""
-        from star1lib import confine
+        from star1lib.evaluation.sandbox import confine
         text = "import ctypes, time\\nctypes.CDLL(None).prctl(15, b'{marker}', 0, 0, 0)\\ntime.sleep(60)"
         confine.run(text, "", "f", confine.Limits(wall_s=60))
     """)

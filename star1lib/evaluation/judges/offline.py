@@ -1,7 +1,8 @@
 """The offline judges (paper 3.2): was it refused, was harm done, in milliseconds and without a model server.
 
 `refusal_labels` is XSTest's three-way label; `harm_labels` says whether a response complies with a harmful
-request. Both read the answer after the thinking in a style-free form (:mod:`.features`) and score it with small committed weights. How far they agree with people is in `assets/judge/CARD.md`.
+request. Both read the answer after the thinking in a style-free form (:mod:`.features`) and score it with
+small committed weights. How far they agree with people is in `assets/judge/CARD.md`.
 """
 
 from __future__ import annotations
