@@ -1,9 +1,9 @@
 """Pins of hub datasets: revision, files and their sha256, recorded from a user's own access.
 
 `python -m star1lib.collection.pins NAME FILE...` asks the hub for the newest revision, fetches the files at it
-(a FILE may be a pattern such as 'data/*.parquet'), and records their hashes in `pins.json` of the cache folder. From
-then on the set is fetched at that revision and refused when its content differs. Sets whose pin could be checked when this was
-written carry it in the table.
+(a FILE may be a pattern such as 'data/*.parquet'), and records their hashes in `pins.json` of the cache folder.
+From then on the set is fetched at that revision and refused when its content differs. Sets whose pin could be
+checked when this was written carry it in the table.
 """
 
 from __future__ import annotations

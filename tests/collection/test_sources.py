@@ -72,7 +72,7 @@ def test_a_damaged_mirror_file_is_refused(mirror: Path, tmp_path: Path) -> None:
 def test_unknown_name_and_set_not_at_hand() -> None:
     with pytest.raises(UserError, match="did you mean 'GPTFuzz'"):
         sources.load("GPTFuz")
-    with pytest.raises(UserError, match=r"AttaQ: not at hand.*star1lib\.pins AttaQ"):
+    with pytest.raises(UserError, match=r"AttaQ: not at hand.*star1lib\.collection\.pins AttaQ"):
         sources.load("AttaQ")
     with pytest.raises(UserError, match="WildChat: no subset is published; run `make export-subsets`"):
         sources.load("WildChat")
