@@ -11,7 +11,7 @@ PORT ?= 8000
 ENV := $(VENV)/.complete
 STAR1 := $(PYTHON) -m star1lib
 .DEFAULT_GOAL := help
-.PHONY: help env reproduce test lint lab figures report view judges estimate publish export serve export-subsets clean benchmarks
+.PHONY: help env reproduce test test-full lint lab figures report view judges estimate publish export serve export-subsets clean benchmarks
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -34,11 +34,14 @@ reproduce: $(ENV) ## run every notebook of PROFILE, then write the report
 	@$(MAKE) --no-print-directory -f build/$(PROFILE)/graph.mk PYTHON=$(PYTHON) all
 	@$(STAR1) report --profile $(PROFILE)
 
-test: $(ENV) ## run the tests
-	@$(PYTHON) -m pytest
+test: $(ENV) ## run the tests; says where the time goes
+	@$(PYTHON) -m pytest --durations=10
 
-lint: $(ENV) ## ruff and mypy
-	@$(PYTHON) -m ruff check . && $(PYTHON) -m ruff format --check . && $(PYTHON) -m mypy
+test-full: $(ENV) ## run the tests on the real model and a real vLLM server too
+	@$(PYTHON) -m pytest --durations=20 -m ''
+
+lint: $(ENV) ## ruff, mypy and the layer contract
+	@$(PYTHON) -m ruff check . && $(PYTHON) -m ruff format --check . && $(PYTHON) -m mypy && $(VENV)/bin/lint-imports --no-cache >&2
 
 lab: $(ENV) ## JupyterLab on the notebooks
 	@$(PYTHON) -m jupyterlab --notebook-dir=. notebooks

@@ -83,6 +83,14 @@ def _export(args: argparse.Namespace) -> None:
     log.info("%s", export.write(Path(args.out or out / "dataset"), rows, facts={"profile": args.profile}))
 
 
+def _pin(args: argparse.Namespace) -> None:
+    from star1lib.collection import pins, sources
+
+    pin = pins.record(sources.source(args.name), args.files)
+    for file, sha256 in pin.files.items():
+        log.info("%s pinned at revision %s: %s, sha256 %s", args.name, pin.revision, file, sha256)
+
+
 def _clean(args: argparse.Namespace) -> None:
     from star1lib.study import clean
 
@@ -126,6 +134,9 @@ def parser() -> argparse.ArgumentParser:
     add("clean", _clean, "remove a profile's build; asks before trained models or paid-for responses go").add_argument(
         "--yes", action="store_true", help="do not ask"
     )
+    pin = add("pin", _pin, "record revision and hashes of a hub dataset from your own access")
+    pin.add_argument("name", help="a name of star1lib.collection.sources.SOURCES")
+    pin.add_argument("files", nargs="+", help="files inside the hub dataset, or patterns in quotes")
     add("export-subsets", _subsets, "write the WildChat and WildJailbreak subsets from your own access").add_argument(
         "--out", default="build/subsets", help="folder to write to"
     )

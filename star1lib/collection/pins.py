@@ -1,6 +1,6 @@
 """Pins of hub datasets: revision, files and their sha256, recorded from a user's own access.
 
-`python -m star1lib.collection.pins NAME FILE...` asks the hub for the newest revision, fetches the files at it
+`python -m star1lib pin NAME FILE...` asks the hub for the newest revision, fetches the files at it
 (a FILE may be a pattern such as 'data/*.parquet'), and records their hashes in `pins.json` of the cache folder.
 From then on the set is fetched at that revision and refused when its content differs. Sets whose pin could be
 checked when this was written carry it in the table.
@@ -8,19 +8,15 @@ checked when this was written carry it in the table.
 
 from __future__ import annotations
 
-import argparse
 import fnmatch
-import logging
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from star1lib.collection.table import Source
 from star1lib.errors import UserError
 from star1lib.files import read_json, sha256_file, write_json
 from star1lib.models.checkpoints import cache_folder
 from star1lib.records import Record
-
-log = logging.getLogger(__name__)
 
 
 class Pin(Record):
@@ -41,14 +37,12 @@ def get(name: str) -> Pin | None:
     return Pin.model_validate(recorded[name]) if name in recorded else None
 
 
-def record(name: str, files: Sequence[str]) -> Pin:
-    """Fetch `files` (names or patterns) of the set `name` at the newest revision; record revision and hashes.
+def record(source: Source, files: Sequence[str]) -> Pin:
+    """Fetch `files` (names or patterns) of the set `source` at the newest revision; record revision and hashes.
 
     Raises :class:`UserError` when the set is not on the hub, a pattern matches nothing, or the hub refuses.
     """
-    from star1lib.collection import sources
-
-    source = sources.source(name)
+    name = source.name
     if not source.hub:
         raise UserError(f"{name}: not a hub set; it needs no pin of yours.")
     from huggingface_hub import HfApi, hf_hub_download
@@ -83,26 +77,3 @@ def _matching(name: str, patterns: Sequence[str], there: Sequence[str]) -> list[
             raise UserError(f"{name}: no file '{pattern}' in the hub set; there are: {', '.join(sorted(there)[:12])}.")
         chosen.update(dict.fromkeys(found))
     return list(chosen)
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """The command line: record one pin."""
-    parser = argparse.ArgumentParser(
-        prog="python -m star1lib.collection.pins", description="record the pin of a hub dataset"
-    )
-    parser.add_argument("name", help="a name of star1lib.collection.sources.SOURCES")
-    parser.add_argument("files", nargs="+", help="files inside the hub dataset, or patterns in quotes")
-    args = parser.parse_args(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    try:
-        pin = record(args.name, args.files)
-    except UserError as err:
-        log.error("%s", err)
-        return 2
-    for file, sha256 in pin.files.items():
-        log.info("%s pinned at revision %s: %s, sha256 %s", args.name, pin.revision, file, sha256)
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,7 +1,7 @@
 """Every dataset of the study as a row of one table: where it comes from, what is read, how many to expect (paper 2.1).
 
 Sets are looked for in the mirror folder, then in an installed data package, then at a pinned revision of
-a repository, then on the hub at a pin that the user has recorded (`python -m star1lib.collection.pins`). Files have a
+a repository, then on the hub at a pin that the user has recorded (`python -m star1lib pin`). Files have a
 pinned sha256. Counts that the paper's filters should give are checked against what was read.
 """
 

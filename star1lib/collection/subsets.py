@@ -125,7 +125,7 @@ def export_subsets(out: Path, load: Callable[[str], Iterable[Row]] | None = None
     """Write both subsets as JSONL with a manifest of hashes; return their paths.
 
     `load` gives the raw rows of a hub set by its name here; the default reads the files pinned with
-    `python -m star1lib.collection.pins`. Nothing is written for a set that cannot be read.
+    `python -m star1lib pin`. Nothing is written for a set that cannot be read.
     """
     load = load or _pinned_rows
     made = {

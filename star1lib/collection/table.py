@@ -57,7 +57,7 @@ class Source:
             terms = "accept its terms, export HF_TOKEN, then " if self.gated else ""
             return (
                 f"not at hand; its hub revision could not be checked here, so {terms}record it once with "
-                f"`python -m star1lib.collection.pins {self.name} FILE...` ({self.hub}), "
+                f"`python -m star1lib pin {self.name} FILE...` ({self.hub}), "
                 "or set STAR1_DATA to a mirror with it."
             )
         return f"not at hand; set STAR1_DATA to a mirror folder that holds {self.mirror}."

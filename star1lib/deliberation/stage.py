@@ -8,7 +8,7 @@ DeepSeek-R1 answered them. "roles": models in the classifier and teacher roles, 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,19 +24,17 @@ from star1lib.models.roles import Role
 from star1lib.models.roles import load as load_roles
 from star1lib.records import Example, Question, Tagged, subset
 from star1lib.safeguards import withhold
-from star1lib.selection import audit
 
 _ENOUGH_TO_FIT = 100  # tagged questions; with fewer, a half has no rows of some categories
 
 
 @dataclass(frozen=True)
 class Deliberation:
-    """What the stage made: tags, examples, benign twins, who played which role, and what has no answer."""
+    """What the stage made: tags, examples, who played which role, and what has no answer."""
 
     origin: str
     tagged: list[Tagged]
     examples: list[Example]
-    twins: list[Example]
     gold: dict[str, list[str]]
     unanswered: list[str] = field(default_factory=list)
     withheld: list[str] = field(default_factory=list)
@@ -47,13 +45,13 @@ def deliberate(
     folder: str | Path,
     *,
     origin: str,
-    profile: str,
+    roles: Mapping[str, Any] | None = None,
     out: str | Path,
     mirror: str | None = None,
     limit: int | None = None,
     seed: int = 0,
 ) -> Deliberation:
-    """Tag and answer the questions that the decontamination stage kept in `folder`.
+    """Tag and answer the questions that the decontamination stage kept in `folder`; `roles` are the profile's.
 
     Raises :class:`UserError` for an unknown `origin`.
     """
@@ -63,7 +61,7 @@ def deliberate(
     if origin == "published":
         return _from_published(mirror, limit, seed)
     if origin == "roles":
-        return _from_roles(kept, withheld, profile, Path(out) / "journals")
+        return _from_roles(kept, withheld, roles or {}, Path(out) / "journals")
     raise UserError(f"origin '{origin}': known are corpus, published, roles; correct it in the profile.")
 
 
@@ -72,7 +70,7 @@ def _from_corpus(kept: Sequence[Question], withheld: list[str]) -> Deliberation:
     tagged = tagging.tag(kept, tagging.ZeroShotTagger(embed.encode))
     examples, unanswered = standins.deliberate(tagged, written)
     gold = {row.id: list(row.category) for row in written.rows}
-    return Deliberation("corpus", tagged, examples, standins.twins(written), gold, unanswered, withheld)
+    return Deliberation("corpus", tagged, examples, gold, unanswered, withheld)
 
 
 def _from_published(mirror: str | None, limit: int | None, seed: int) -> Deliberation:
@@ -81,11 +79,11 @@ def _from_published(mirror: str | None, limit: int | None, seed: int) -> Deliber
     questions = [Question.make(example.question, example.source) for example in examples]
     tagged = tagging.tag(questions, tagging.ZeroShotTagger(embed.encode))
     gold = {question.id: list(e.category) for question, e in zip(questions, examples, strict=True)}
-    return Deliberation("published", tagged, examples, standins.twins(corpus.load()), gold, [], withheld)
+    return Deliberation("published", tagged, examples, gold, [], withheld)
 
 
-def _from_roles(kept: Sequence[Question], withheld: list[str], profile: str, folder: Path) -> Deliberation:
-    roles = profile_roles(profile, ("classifier", "teacher"))
+def _from_roles(kept: Sequence[Question], withheld: list[str], given: Mapping[str, Any], folder: Path) -> Deliberation:
+    roles = players(given, ("classifier", "teacher"))
     tagged, tag_errors = tagging.tag_with_model(kept, roles["classifier"], folder / "classifier.journal")
     examples, errors = standins.deliberate_with_model(tagged, roles["teacher"], folder / "teacher.journal")
     answered = {example.id for example in examples}
@@ -93,7 +91,6 @@ def _from_roles(kept: Sequence[Question], withheld: list[str], profile: str, fol
         "roles",
         tagged,
         examples,
-        [],
         {},
         [row.id for row in tagged if row.id not in answered],
         withheld,
@@ -101,26 +98,20 @@ def _from_roles(kept: Sequence[Question], withheld: list[str], profile: str, fol
     )
 
 
-def profile_roles(profile: str, needed: Sequence[str]) -> dict[str, Role]:
-    """The roles of a profile; raises :class:`UserError` when one of `needed` is not there."""
-    from star1lib.study import profiles
-
-    loaded = profiles.load(profile)
-    roles = load_roles(loaded.roles, loaded.prices)
+def players(roles: Mapping[str, Any], needed: Sequence[str]) -> dict[str, Role]:
+    """The roles handed in, checked; raises :class:`UserError` when one of `needed` is not there."""
+    found = load_roles(roles)
     for name in needed:
-        if name not in roles:
-            raise UserError(
-                f"params/{profile}.yaml: roles.{name} is missing; name who plays it, or choose another origin."
-            )
-    return roles
+        if name not in found:
+            raise UserError(f"roles.{name} is missing; name who plays it in the profile, or choose another origin.")
+    return found
 
 
 def write(result: Deliberation, folder: str | Path) -> None:
-    """Write tags, examples, twins, errors and unanswered ids, manifest last."""
+    """Write tags, examples, errors and unanswered ids, manifest last."""
     files: dict[str, Sequence[Any]] = {
         "tagged": result.tagged,
         "examples": result.examples,
-        "twins": result.twins,
         "errors": result.errors,
         "unanswered": [{"id": name} for name in result.unanswered],
         "withheld": [{"id": name} for name in result.withheld],
@@ -168,10 +159,10 @@ def tagger_table(result: Deliberation) -> list[dict[str, Any]]:
     guess = [list(row.category) for row in rows]
     if not rows:
         return []
-    table = [{"tagger": "zero-shot", **row} for row in audit.tagger_table(gold, guess)]
+    table = [{"tagger": "zero-shot", **row} for row in tagging.tagger_table(gold, guess)]
     if len(rows) < _ENOUGH_TO_FIT:
         return table
-    learn, report = audit.halves([row.id for row in rows])
+    learn, report = tagging.halves([row.id for row in rows])
     fitted = tagging.FittedTagger(embed.encode)
     fitted.fit([rows[place].question for place in learn], [gold[place] for place in learn])
     said = {
@@ -180,7 +171,7 @@ def tagger_table(result: Deliberation) -> list[dict[str, Any]]:
     }
     held_out = [gold[place] for place in report]
     for name, answers in said.items():
-        totals = [row for row in audit.tagger_table(held_out, answers) if row["category"] in ("micro", "macro")]
+        totals = [row for row in tagging.tagger_table(held_out, answers) if row["category"] in ("micro", "macro")]
         table += [{"tagger": name, **row} for row in totals]
     return table
 
@@ -191,7 +182,6 @@ def summary(result: Deliberation) -> dict[str, int]:
         "questions tagged": len(result.tagged),
         "traces with answers": len(result.examples),
         "of them with a known flaw": sum(bool(example.meta.get("flaw")) for example in result.examples),
-        "benign twins": len(result.twins),
         "without an answer": len(result.unanswered),
         "answers that could not be read": len(result.errors),
         "withheld (sexualize minors)": len(result.withheld),

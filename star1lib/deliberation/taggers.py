@@ -10,19 +10,23 @@ that somebody has tagged.
 from __future__ import annotations
 
 import functools
+import json
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from star1lib import stats
 from star1lib.deliberation import prompts
 from star1lib.errors import UserError
+from star1lib.models.api import backends
 from star1lib.policies import CATEGORIES, OTHER, POLICIES
 from star1lib.records import Question, Tagged
 
 if TYPE_CHECKING:
     import numpy as np
 
+    from star1lib.models.api.backends import Request
     from star1lib.models.api.parsing import ErrorRow
     from star1lib.models.roles import Role
 
@@ -283,3 +287,47 @@ def tag_with_model(questions: Sequence[Question], role: Role, journal: Path) -> 
     ]
     values, errors = engine.ask(role, requests, parsing.parse_tags, journal)
     return [_tagged(question, values[question.id]) for question in questions if question.id in values], errors
+
+
+def tagger_table(gold: Sequence[Sequence[str]], guess: Sequence[Sequence[str]]) -> list[dict[str, Any]]:
+    """Agreement of a tagger with gold tags: precision, recall and F1 per category, then the micro and macro F1."""
+    found = stats.f1(gold, guess)
+    rows = []
+    for name in found.per_label:
+        wanted = sum(name in tags for tags in gold)
+        given = sum(name in tags for tags in guess)
+        right = sum(name in a and name in b for a, b in zip(gold, guess, strict=True))
+        precision = right / given if given else 0.0
+        rows.append(_row(name, found.per_label[name], precision, right / wanted, wanted, given))
+    rows.sort(key=lambda row: -row["gold"])
+    totals = sum(len(set(tags)) for tags in gold), sum(len(set(tags)) for tags in guess)
+    rows.append(_row("micro", found.micro, None, None, *totals))
+    rows.append(_row("macro", found.macro, None, None, *totals))
+    return rows
+
+
+def _row(name: str, f1: float, precision: float | None, recall: float | None, gold: int, tagged: int) -> dict[str, Any]:
+    return {"category": name, "f1": f1, "precision": precision, "recall": recall, "gold": gold, "tagged": tagged}
+
+
+def halves(ids: Sequence[str]) -> tuple[list[int], list[int]]:
+    """The places of `ids` in two halves that depend on the ids alone: one to learn from, one to report on."""
+    order = sorted(range(len(ids)), key=lambda place: ids[place][::-1])
+    middle = len(order) // 2
+    return sorted(order[:middle]), sorted(order[middle:])
+
+
+@functools.lru_cache(maxsize=1)
+def _zero_shot() -> ZeroShotTagger:
+    from star1lib.models import embed
+
+    return ZeroShotTagger(embed.encode)
+
+
+def classify_request(request: Request) -> str:
+    """Classifier stand-in for the engine: the zero-shot tags of the instruction in the prompt, as JSON."""
+    question = prompts.read_blocks(request.messages)["instruction"]
+    return json.dumps({"categories": _zero_shot().predict([question])[0]})
+
+
+backends.STANDINS["minilm-zero-shot"] = classify_request

@@ -1,28 +1,25 @@
 """Offline stand-ins for the paid models of the paper, and the teacher's step with either of them.
 
 A stand-in is named wherever its work is shown: :data:`STANDIN` says who plays a role and whom it
-stands in for. :data:`REGISTRY` gives the same stand-ins to the engine, where they read a real prompt
-and reply in the form that a model is asked for.
+stands in for. Each stand-in is also registered for the engine by the module that owns it; there it
+reads a real prompt and replies in the form that a model is asked for.
 """
 
 from __future__ import annotations
 
-import functools
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from star1lib.deliberation import prompts
 from star1lib.errors import shorten
-from star1lib.models.api.parsing import BENIGN_SCORES_SCHEMA, REWRITE_SCHEMA, ErrorRow
-from star1lib.policies import CATEGORIES, OTHER
+from star1lib.models.api import backends
+from star1lib.models.api.parsing import REWRITE_SCHEMA, ErrorRow
 from star1lib.records import Example, Tagged, normalise, question_id
-from star1lib.selection import scorers as scoring
 
 if TYPE_CHECKING:
     from star1lib.collection.corpus import Corpus, CorpusRow
-    from star1lib.deliberation.taggers import ZeroShotTagger
     from star1lib.models.api.backends import Request
     from star1lib.models.roles import Role
 
@@ -95,41 +92,6 @@ def deliberate_with_model(tagged: Sequence[Tagged], role: Role, journal: Path) -
     return examples, errors
 
 
-def twins(corpus: Corpus) -> list[Example]:
-    """The hand-written benign twins that the rules score 5/5/5 (4.3), as examples."""
-    from star1lib.selection.benign import score_twin
-
-    made = [
-        Example(
-            id=row.id,
-            question=row.question,
-            source=f"hand-written:{slug}",
-            category=row.category,
-            thinking=row.thinking,
-            answer=row.answer,
-            teacher=label("teacher"),
-            meta={"action": row.action, "twin_of": question_id(row.twin_of) if row.twin_of else None},
-        )
-        for row, slug in zip(corpus.rows, corpus.slugs, strict=True)
-        if row.kind == "twin"
-    ]
-    return [twin for twin in made if score_twin(twin.question, twin.thinking, twin.answer).all_five()]
-
-
-@functools.lru_cache(maxsize=1)
-def _tagger() -> ZeroShotTagger:
-    from star1lib.deliberation.taggers import ZeroShotTagger
-    from star1lib.models import embed
-
-    return ZeroShotTagger(embed.encode)
-
-
-def classify_request(request: Request) -> str:
-    """Classifier stand-in: the zero-shot tags of the instruction in the prompt, as JSON."""
-    question = prompts.read_blocks(request.messages)["instruction"]
-    return json.dumps({"categories": _tagger().predict([question])[0]})
-
-
 def _written(question: str) -> CorpusRow:
     from star1lib.collection import corpus
 
@@ -153,30 +115,4 @@ def corpus_request(request: Request) -> str:
     raise LookupError(f"the {HAND_WRITTEN} has no twin of '{shorten(question)}'")
 
 
-def rules_request(request: Request) -> str:
-    """Scorer and benign scorer stand-in: the rule scores of what the prompt shows, as JSON."""
-    from star1lib.selection.benign import score_twin
-
-    blocks = prompts.read_blocks(request.messages)
-    question, thinking, answer = blocks["request"], blocks["thinking"], blocks["reply"]
-    if request.schema == BENIGN_SCORES_SCHEMA:
-        return score_twin(question, thinking, answer).model_dump_json()
-    category = [name for name in CATEGORIES if f"Policy: {name}\n" in blocks["policies"]] or [OTHER]
-    return scoring.score(
-        Example(
-            id=request.id,
-            question=question,
-            source="prompt",
-            category=category,
-            thinking=thinking,
-            answer=answer,
-            teacher="prompt",
-        )
-    ).model_dump_json()
-
-
-REGISTRY: dict[str, Callable[[Request], str]] = {
-    "minilm-zero-shot": classify_request,
-    "hand-written-corpus": corpus_request,
-    "rules": rules_request,
-}
+backends.STANDINS["hand-written-corpus"] = corpus_request

@@ -30,7 +30,7 @@ def measure(
     generation: Mapping[str, Any],
     judges: Mapping[str, str],
     seed: int,
-    profile: str | None = None,
+    roles: Mapping[str, Any] | None = None,
     mirror: str | None = None,
     twins: Sequence[Example] = (),
 ) -> list[ItemResult]:
@@ -38,10 +38,10 @@ def measure(
 
     `limits` caps a benchmark's questions (a seeded sample); `generation` names a protocol and its
     settings; `twins` are the held-out benign twins, the items of the benchmark `Twins`;
-    `profile` names the profile whose roles judge, when a judge is a model.
+    `roles` are the profile's, for judges that are models.
     """
     extra = {"Twins": [Question.make(twin.question, twin.source, twin_of=twin.meta.get("twin_of")) for twin in twins]}
-    panel = Panel(judges, profile=profile, journals=Path(cache) / "judges")
+    panel = Panel(judges, roles=roles, journals=Path(cache) / "judges")
     items: list[ItemResult] = []
     for arm in arms:
         items += evaluate(

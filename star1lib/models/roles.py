@@ -33,6 +33,7 @@ _SERVICES: dict[str, tuple[str | None, str]] = {
     "deepseek": ("https://api.deepseek.com/v1", "DEEPSEEK_API_KEY"),
     "nvidia": ("https://integrate.api.nvidia.com/v1", "NVIDIA_API_KEY"),
 }
+BATCH_DISCOUNT = 0.5  # what a hosted Batch API charges of the usual price
 Positive = Annotated[int, Field(gt=0)]
 
 

@@ -266,31 +266,3 @@ def scorer_agreement(first: Sequence[Scores], second: Sequence[Scores]) -> list[
         equal = _share([x == y for x, y in zip(a, b, strict=True)])
         rows.append({"criterion": name, "weighted_kappa": kappa, "equal": equal, "traces": len(a)})
     return rows
-
-
-def tagger_table(gold: Sequence[Sequence[str]], guess: Sequence[Sequence[str]]) -> list[dict[str, Any]]:
-    """Agreement of a tagger with gold tags: precision, recall and F1 per category, then the micro and macro F1."""
-    found = stats.f1(gold, guess)
-    rows = []
-    for name in found.per_label:
-        wanted = sum(name in tags for tags in gold)
-        given = sum(name in tags for tags in guess)
-        right = sum(name in a and name in b for a, b in zip(gold, guess, strict=True))
-        precision = right / given if given else 0.0
-        rows.append(_row(name, found.per_label[name], precision, right / wanted, wanted, given))
-    rows.sort(key=lambda row: -row["gold"])
-    totals = sum(len(set(tags)) for tags in gold), sum(len(set(tags)) for tags in guess)
-    rows.append(_row("micro", found.micro, None, None, *totals))
-    rows.append(_row("macro", found.macro, None, None, *totals))
-    return rows
-
-
-def _row(name: str, f1: float, precision: float | None, recall: float | None, gold: int, tagged: int) -> dict[str, Any]:
-    return {"category": name, "f1": f1, "precision": precision, "recall": recall, "gold": gold, "tagged": tagged}
-
-
-def halves(ids: Sequence[str]) -> tuple[list[int], list[int]]:
-    """The places of `ids` in two halves that depend on the ids alone: one to learn from, one to report on."""
-    order = sorted(range(len(ids)), key=lambda place: ids[place][::-1])
-    middle = len(order) // 2
-    return sorted(order[:middle]), sorted(order[middle:])

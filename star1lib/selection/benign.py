@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from star1lib.deliberation import prompts
+from star1lib.deliberation import prompts, teachers
+from star1lib.models.api import backends
 from star1lib.models.api.parsing import (
     BENIGN_SCORES_SCHEMA,
     REWRITE_SCHEMA,
@@ -15,12 +16,15 @@ from star1lib.models.api.parsing import (
     parse_benign_scores,
     parse_rewrite,
 )
-from star1lib.policies import RULES
+from star1lib.policies import CATEGORIES, OTHER, RULES
 from star1lib.records import Example, question_id
 from star1lib.safeguards import sexualizes_minor
 from star1lib.selection import reading as wording
+from star1lib.selection import scorers
 
 if TYPE_CHECKING:
+    from star1lib.collection.corpus import Corpus
+    from star1lib.models.api.backends import Request
     from star1lib.models.roles import Role
 
 _FEW_WORDS = 8
@@ -133,3 +137,45 @@ def _answer(pairs: Sequence[tuple[Example, str]], teacher: Role, journal: Path) 
             )
         )
     return made, errors
+
+
+def hand_written(corpus: Corpus) -> list[Example]:
+    """The hand-written benign twins that the rules score 5/5/5 (4.3), as examples."""
+    made = [
+        Example(
+            id=row.id,
+            question=row.question,
+            source=f"hand-written:{slug}",
+            category=row.category,
+            thinking=row.thinking,
+            answer=row.answer,
+            teacher=teachers.label("teacher"),
+            meta={"action": row.action, "twin_of": question_id(row.twin_of) if row.twin_of else None},
+        )
+        for row, slug in zip(corpus.rows, corpus.slugs, strict=True)
+        if row.kind == "twin"
+    ]
+    return [twin for twin in made if score_twin(twin.question, twin.thinking, twin.answer).all_five()]
+
+
+def rules_request(request: Request) -> str:
+    """Scorer and benign scorer stand-in for the engine: the rule scores of what the prompt shows, as JSON."""
+    blocks = prompts.read_blocks(request.messages)
+    question, thinking, answer = blocks["request"], blocks["thinking"], blocks["reply"]
+    if request.schema == BENIGN_SCORES_SCHEMA:
+        return score_twin(question, thinking, answer).model_dump_json()
+    category = [name for name in CATEGORIES if f"Policy: {name}\n" in blocks["policies"]] or [OTHER]
+    return scorers.score(
+        Example(
+            id=request.id,
+            question=question,
+            source="prompt",
+            category=category,
+            thinking=thinking,
+            answer=answer,
+            teacher="prompt",
+        )
+    ).model_dump_json()
+
+
+backends.STANDINS["rules"] = rules_request

@@ -8,12 +8,13 @@ was dropped with its reason.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from star1lib.deliberation.stage import profile_roles
+from star1lib.collection import corpus
+from star1lib.deliberation.stage import players
 from star1lib.errors import UserError
 from star1lib.files import read_records, write_stage
 from star1lib.models import embed
@@ -47,33 +48,34 @@ def select_folder(
     scorer: str,
     size: int,
     medium_low: float,
-    profile: str,
+    roles: Mapping[str, Any] | None = None,
     out: str | Path,
 ) -> SelectionResult:
     """Score the examples of the deliberation stage and select `size` of them.
 
-    `scorer` is "rules" (offline), "published" (scores that came with the rows) or "role" (the profile's
-    scorer). Medium-scored rows have a mean of at least `medium_low` and not full marks (4.1).
+    `scorer` is "rules" (offline), "published" (scores that came with the rows) or "role" (the model in
+    `roles`). Medium-scored rows have a mean of at least `medium_low` and not full marks (4.1).
     """
     folder = Path(folder)
     examples = read_records(folder / "examples.jsonl", Example)
-    twins = read_records(folder / "twins.jsonl", Example)
     errors: list[dict[str, Any]] = []
     if scorer == "rules":
         scored = scoring.score_all(examples)
     elif scorer == "published":
         scored = _published(examples, folder)
     elif scorer == "role":
-        roles = profile_roles(profile, ("scorer", "teacher", "benign_rewriter", "benign_scorer"))
+        asked = players(roles or {}, ("scorer", "teacher", "benign_rewriter", "benign_scorer"))
         journals = Path(out) / "journals"
-        scored, errors = _by_role(examples, roles["scorer"], journals / "scorer.journal")
+        scored, errors = _by_role(examples, asked["scorer"], journals / "scorer.journal")
     else:
         raise UserError(f"scorer '{scorer}': known are rules, published, role; correct it in the profile.")
     chosen = select.select(_one_per_question(scored), size)
-    if scorer == "role" and not twins:
-        # Twins are made of what was selected (4.3), not of the whole pool.
-        twins, failed = benign.make_with_models(chosen.kept, roles, journals)
+    if scorer == "role":
+        # Made of what was selected (4.3), not of the whole pool.
+        twins, failed = benign.make_with_models(chosen.kept, asked, journals)
         errors += [error.model_dump() for error in failed]
+    else:
+        twins = benign.hand_written(corpus.load())
     medium = [example for example in select.scored_between(scored, medium_low, 10) if not _full(example)]
     return SelectionResult(scored, chosen, medium, twins, errors, scorer)
 

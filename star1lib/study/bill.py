@@ -14,7 +14,7 @@ from typing import Any
 from star1lib.deliberation import prompts
 from star1lib.errors import UserError
 from star1lib.models.api.backends import Messages
-from star1lib.models.roles import Price, Role
+from star1lib.models.roles import BATCH_DISCOUNT, Price, Role
 from star1lib.policies import CATEGORIES
 
 Counter = Callable[[str], int]
@@ -23,7 +23,6 @@ Counter = Callable[[str], int]
 CHARS_PER_TOKEN = 4.0
 RULE = f"{CHARS_PER_TOKEN:g} characters per token"
 TOKENS_PER_MESSAGE = 4
-BATCH_DISCOUNT = 0.5
 # What one hosted call is assumed to take when no limit per minute binds first.
 TOKENS_PER_SECOND = 50.0
 SECONDS_TO_FIRST_TOKEN = 1.0

@@ -20,8 +20,6 @@ from star1lib.errors import UserError
 from star1lib.records import Record
 from star1lib.study import stages as study
 
-RESERVED = ("profile", "out", "mirror")
-
 
 class Profile(Record):
     """One profile, parsed: see the module's docstring for its parts."""
@@ -120,11 +118,21 @@ def parameters(profile: Profile, stage_name: str, *, mirror: str | None = None, 
         "profile": profile.name,
         "out": str(study.BUILD / profile.name),
         "mirror": mirror or None,
+        "roles": _priced(profile),
     }
     values.update(profile.common)
     values = {key: value for key, value in values.items() if key in declared}
     values.update(profile.notebooks.get(stage_name, {}))
     return values
+
+
+def _priced(profile: Profile) -> dict[str, dict[str, Any]]:
+    """The roles, each with the price of its model, so that a notebook is handed all it needs."""
+    prices = {role: profile.prices.get(str(fields.get("model"))) for role, fields in profile.roles.items()}
+    return {
+        role: {**fields, "price": prices[role]} if prices[role] else dict(fields)
+        for role, fields in profile.roles.items()
+    }
 
 
 def _meant(name: str, known: list[str]) -> str:

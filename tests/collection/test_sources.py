@@ -72,7 +72,7 @@ def test_a_damaged_mirror_file_is_refused(mirror: Path, tmp_path: Path) -> None:
 def test_unknown_name_and_set_not_at_hand() -> None:
     with pytest.raises(UserError, match="did you mean 'GPTFuzz'"):
         sources.load("GPTFuz")
-    with pytest.raises(UserError, match=r"AttaQ: not at hand.*star1lib\.collection\.pins AttaQ"):
+    with pytest.raises(UserError, match=r"AttaQ: not at hand.*star1lib pin AttaQ"):
         sources.load("AttaQ")
     with pytest.raises(UserError, match="WildChat: no subset is published; run `make export-subsets`"):
         sources.load("WildChat")
@@ -137,10 +137,10 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_a_pin_once_recorded_is_held(hub: Path) -> None:
     with pytest.raises(UserError, match=r"check your access"):
-        pins.record("SimpleSafetyTests", ["README.md"])
+        pins.record(sources.source("SimpleSafetyTests"), ["README.md"])
     with pytest.raises(UserError, match=r"no file 'missing' in the hub set; there are: README\.md, data\.jsonl"):
-        pins.record("SimpleSafetyTests", ["missing"])
-    pin = pins.record("SimpleSafetyTests", ["data.jsonl"])
+        pins.record(sources.source("SimpleSafetyTests"), ["missing"])
+    pin = pins.record(sources.source("SimpleSafetyTests"), ["data.jsonl"])
     assert pin.files == {"data.jsonl": sha256_file(hub)}
     row = replace(sources.SOURCES["SimpleSafetyTests"], expected=1)
     assert fetch.locate(row, None) == [hub]
@@ -148,7 +148,7 @@ def test_a_pin_once_recorded_is_held(hub: Path) -> None:
     with pytest.raises(UserError, match="does not have its pinned sha256"):
         fetch.locate(row, None)
     with pytest.raises(UserError, match="not a hub set"):
-        pins.record("GPTFuzz", ["x"])
+        pins.record(sources.source("GPTFuzz"), ["x"])
 
 
 def test_a_pin_may_hold_several_files_by_pattern(hub: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -156,7 +156,7 @@ def test_a_pin_may_hold_several_files_by_pattern(hub: Path, tmp_path: Path, monk
     for name, safe in (("a", "false"), ("b", "false"), ("b", "true")):
         with (tmp_path / "data" / f"{name}.jsonl").open("a") as file:
             file.write(f'{{"prompt": "question {name}", "is_safe": {safe}}}\n')
-    pin = pins.record("BeaverTails", ["data/*.jsonl"])
+    pin = pins.record(sources.source("BeaverTails"), ["data/*.jsonl"])
     assert list(pin.files) == ["data/a.jsonl", "data/b.jsonl"]
     assert [question.text for question in sources.load("BeaverTails")] == ["question a", "question b"]
     (tmp_path / "data" / "b.jsonl").write_text("")
@@ -165,7 +165,7 @@ def test_a_pin_may_hold_several_files_by_pattern(hub: Path, tmp_path: Path, monk
 
 
 def test_a_gated_set_needs_a_token(hub: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pins.record("HEx-PHI", ["data.jsonl"])
+    pins.record(sources.source("HEx-PHI"), ["data.jsonl"])
     with pytest.raises(UserError, match=r"HEx-PHI: .* is gated; accept its terms there and export HF_TOKEN"):
         fetch.locate(sources.SOURCES["HEx-PHI"], None)
     monkeypatch.setenv("HF_TOKEN", "secret-token")

@@ -101,12 +101,11 @@ def test_real_embedder_on_plain_questions() -> None:
 
 def test_published_tags_on_a_held_out_half(mirror) -> None:
     """Zero-shot and fitted agreement with GPT-4o's tags; the bar is 0.70 on rows not learnt from."""
-    from star1lib.selection import audit
 
     rows = json.loads((mirror / "star1" / "STAR-1.json").read_text(encoding="utf-8"))[::2]
     texts = [row["question"] for row in rows]
     vectors = dict(zip(texts, real_encode(texts), strict=True))
-    learn, report = audit.halves([row["id"] for row in rows])
+    learn, report = tagging.halves([row["id"] for row in rows])
 
     def known(wanted):
         if all(text in vectors for text in wanted):

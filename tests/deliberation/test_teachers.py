@@ -11,6 +11,7 @@ from star1lib.models import roles
 from star1lib.models.api import parsing
 from star1lib.models.api.engine import Request
 from star1lib.records import Tagged
+from star1lib.selection import benign
 from star1lib.selection import scorers as scoring
 
 
@@ -46,8 +47,8 @@ def test_the_category_of_an_example_is_the_taggers(written) -> None:
     assert standins.deliberate([other], written)[0][0].category == ["Other"]
 
 
-def test_twins_are_scored_and_only_the_best_kept(written) -> None:
-    twins = standins.twins(written)
+def test_hand_written_variants_are_scored_and_only_the_best_kept(written) -> None:
+    twins = benign.hand_written(written)
     assert len(twins) >= 0.9 * len(written.twins) and len(twins) >= 64
     harmful = {row.id for row in written.harmful}
     assert all(twin.meta["twin_of"] in harmful for twin in twins if twin.meta["twin_of"])
@@ -88,13 +89,13 @@ def test_rules_score_what_the_prompt_shows(written) -> None:
     row = written.harmful[0]
     example = standins.deliberate([tagged(row)], written)[0][0]
     messages = prompts.score(row.question, row.category, row.thinking, row.answer)
-    text = standins.rules_request(Request("x", messages, schema=parsing.SCORES_SCHEMA))
+    text = benign.rules_request(Request("x", messages, schema=parsing.SCORES_SCHEMA))
     assert parsing.parse_scores(text) == scoring.score(example)
 
 
 def test_rules_score_a_twin(written) -> None:
     row = written.twins[0]
     messages = prompts.score_benign(row.question, row.thinking, row.answer)
-    text = standins.rules_request(Request("x", messages, schema=parsing.BENIGN_SCORES_SCHEMA))
+    text = benign.rules_request(Request("x", messages, schema=parsing.BENIGN_SCORES_SCHEMA))
     assert set(json.loads(text)) == {"safety", "quality", "compliance"}
     assert parsing.parse_benign_scores(text).compliance == 5

@@ -207,11 +207,8 @@ def test_runs_inside_a_running_event_loop(tmp_path: Path) -> None:
 
 @pytest.fixture
 def standin(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    fake = types.ModuleType("star1lib.deliberation.teachers")
     registry: dict[str, Any] = {}
-    fake.REGISTRY = registry  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "star1lib.deliberation.teachers", fake)
-    monkeypatch.setattr("star1lib.deliberation.teachers", fake, raising=False)
+    monkeypatch.setattr(backends, "STANDINS", registry)
     return registry
 
 

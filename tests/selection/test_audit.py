@@ -6,6 +6,7 @@ import pytest
 
 from star1lib.collection import corpus
 from star1lib.collection import released as published
+from star1lib.deliberation import taggers
 from star1lib.policies import CATEGORIES, OTHER
 from star1lib.records import Example, Scores
 from star1lib.selection import audit
@@ -120,7 +121,7 @@ def test_agreement_of_two_scorers() -> None:
 def test_tagger_table_by_hand() -> None:
     gold = [[CATEGORIES[0]], [CATEGORIES[0], CATEGORIES[1]], [CATEGORIES[1]]]
     guess = [[CATEGORIES[0]], [CATEGORIES[0]], [CATEGORIES[0]]]
-    rows = {row["category"]: row for row in audit.tagger_table(gold, guess)}
+    rows = {row["category"]: row for row in taggers.tagger_table(gold, guess)}
     assert rows[CATEGORIES[0]] == {
         "category": CATEGORIES[0],
         "f1": pytest.approx(0.8),
@@ -135,7 +136,7 @@ def test_tagger_table_by_hand() -> None:
 
 def test_halves_share_nothing_and_depend_on_ids_alone() -> None:
     ids = [f"id{n}" for n in range(11)]
-    first, second = audit.halves(ids)
+    first, second = taggers.halves(ids)
     assert sorted(first + second) == list(range(11)) and abs(len(first) - len(second)) == 1
-    turned = audit.halves(ids[::-1])[0]
+    turned = taggers.halves(ids[::-1])[0]
     assert {ids[i] for i in first} == {ids[::-1][i] for i in turned}

@@ -20,13 +20,13 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("stages")
     kept = {question.id: question for question in corpus.load().questions()}
     io.write_jsonl(root / "kept" / "kept.jsonl", kept.values())
-    made = deliberation.deliberate(root / "kept", origin="corpus", profile="mini", out=root)
+    made = deliberation.deliberate(root / "kept", origin="corpus", out=root)
     deliberation.write(made, root / "03")
     return root
 
 
 def choose(folder: Path) -> selection.SelectionResult:
-    return selection.select_folder(folder, scorer="rules", size=40, medium_low=3.0, profile="mini", out=folder.parent)
+    return selection.select_folder(folder, scorer="rules", size=40, medium_low=3.0, out=folder.parent)
 
 
 def test_every_question_is_answered_or_listed(folders: Path) -> None:
@@ -38,7 +38,7 @@ def test_every_question_is_answered_or_listed(folders: Path) -> None:
 
 
 def test_audits_say_what_held_out_halves_give(folders: Path) -> None:
-    made = deliberation.deliberate(folders / "kept", origin="corpus", profile="mini", out=folders)
+    made = deliberation.deliberate(folders / "kept", origin="corpus", out=folders)
     rows = {(row["tagger"], row["category"]): row["f1"] for row in deliberation.tagger_table(made)}
     assert 0 < rows["zero-shot", "micro"] <= 1
     assert 0 < rows["fitted, held-out half", "micro"] <= 1
@@ -69,8 +69,8 @@ def test_both_scorers_are_audited_and_compared(folders: Path) -> None:
 
 def test_unknown_origin_and_scorer(folders: Path) -> None:
     with pytest.raises(UserError, match="origin 'magic'"):
-        deliberation.deliberate(folders / "kept", origin="magic", profile="mini", out=folders)
+        deliberation.deliberate(folders / "kept", origin="magic", out=folders)
     with pytest.raises(UserError, match="scorer 'magic'"):
-        selection.select_folder(folders / "03", scorer="magic", size=4, medium_low=3.0, profile="mini", out=folders)
+        selection.select_folder(folders / "03", scorer="magic", size=4, medium_low=3.0, out=folders)
     with pytest.raises(UserError, match="without published scores"):
-        selection.select_folder(folders / "03", scorer="published", size=4, medium_low=3.0, profile="mini", out=folders)
+        selection.select_folder(folders / "03", scorer="published", size=4, medium_low=3.0, out=folders)

@@ -13,6 +13,7 @@ from typing import Any
 from star1lib.errors import UserError
 from star1lib.evaluation.judges import offline as judge
 from star1lib.files import fingerprint
+from star1lib.models.roles import load as load_roles
 
 OFFLINE = "offline"
 _HARM = {"llama-guard-3": "llama_guard", "rubric": "harm_rubric"}
@@ -22,7 +23,9 @@ _REFUSAL = {"gpt-4": "refusal"}
 class Panel:
     """A harm judge and a refusal judge; raises :class:`UserError` for a name it does not know."""
 
-    def __init__(self, names: Mapping[str, str], *, profile: str | None = None, journals: Path | None = None) -> None:
+    def __init__(
+        self, names: Mapping[str, str], *, roles: Mapping[str, Any] | None = None, journals: Path | None = None
+    ) -> None:
         self._harm = names.get("harm", OFFLINE)
         self._refusal = names.get("refusal", OFFLINE)
         if self._harm not in (OFFLINE, *_HARM):
@@ -31,7 +34,7 @@ class Panel:
             )
         if self._refusal not in (OFFLINE, *_REFUSAL):
             raise UserError(f"judges.refusal '{self._refusal}': known are {OFFLINE}, gpt-4; correct the profile.")
-        self._roles = _roles(profile) if (self._harm, self._refusal) != (OFFLINE, OFFLINE) else {}
+        self._roles = load_roles(roles or {}) if (self._harm, self._refusal) != (OFFLINE, OFFLINE) else {}
         self._journals = journals or Path("judges")
         self.harm_name = f"{OFFLINE} harm judge" if self._harm == OFFLINE else self._model("harm_judge")
         self.refusal_name = f"{OFFLINE} refusal judge" if self._refusal == OFFLINE else self._model("refusal_judge")
@@ -67,13 +70,3 @@ class Panel:
 
         journal = self._journals / f"{role}.journal"
         return judging.judge(kind, self._roles[role], prompts, responses, journal).labels
-
-
-def _roles(profile: str | None) -> dict[str, Any]:
-    from star1lib.models.roles import load
-    from star1lib.study import profiles
-
-    if profile is None:
-        raise UserError("judges: a model as judge needs the profile's roles; name the profile.")
-    loaded = profiles.load(profile)
-    return dict(load(loaded.roles, loaded.prices))

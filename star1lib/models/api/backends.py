@@ -41,6 +41,10 @@ class Request:
     sample: int = 0
 
 
+# Offline players by name; the modules that own them (taggers, teachers, benign variants) enter them here.
+STANDINS: dict[str, Callable[[Request], str]] = {}
+
+
 @dataclass(frozen=True, slots=True)
 class Reply:
     """What became of a request; `text` is the answer after the thinking. Only `ok` is a success."""
@@ -135,12 +139,9 @@ def make_local(role: Role) -> LocalBackend:
 
 
 def _standin(name: str) -> Callable[[Request], str]:
-    from star1lib.deliberation import teachers as standins
-
-    registry: dict[str, Callable[[Request], str]] = standins.REGISTRY
-    if name not in registry:
-        raise UserError(f"stand-in '{name}' is not known; choose one of {', '.join(sorted(registry))}.")
-    return registry[name]
+    if name not in STANDINS:
+        raise UserError(f"stand-in '{name}' is not known; choose one of {', '.join(sorted(STANDINS))}.")
+    return STANDINS[name]
 
 
 @dataclass

@@ -21,8 +21,7 @@ from star1lib.models.api.journal import Journal
 from star1lib.models.api.plan import Plan, collect, estimated_tokens, plan, record_of, reply_of, unsent
 from star1lib.models.api.progress import Meter
 from star1lib.models.api.served import answer_of, request_body
-from star1lib.models.roles import Role, api_key
-from star1lib.study.bill import BATCH_DISCOUNT
+from star1lib.models.roles import BATCH_DISCOUNT, Role, api_key
 
 log = logging.getLogger(__name__)
 
