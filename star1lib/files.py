@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from star1lib.errors import UserError
+from star1lib.records import first_error
 
 MANIFEST = "manifest.json"
 RecordT = TypeVar("RecordT", bound=BaseModel)
@@ -138,9 +139,7 @@ def parse_record(row: Mapping[str, Any], model: type[RecordT], where: str) -> Re
     try:
         return model.model_validate(row)
     except ValidationError as err:
-        first = err.errors()[0]
-        field = ".".join(str(part) for part in first["loc"]) or "row"
-        raise UserError(f"{where}: field '{field}': {first['msg'].lower()}; correct the row and rerun.") from err
+        raise UserError(f"{where}: {first_error(err)}; correct the row and rerun.") from err
 
 
 def write_manifest(folder: Path, files: Iterable[Path], **facts: Any) -> Path:

@@ -14,10 +14,17 @@ import unicodedata
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 NonEmpty = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 Score = Annotated[int, Field(ge=0, le=10)]
+
+
+def first_error(err: ValidationError) -> str:
+    """The first complaint of a failed validation as half a sentence: which field, and what is wrong with it."""
+    first = err.errors()[0]
+    field = ".".join(str(part) for part in first["loc"]) or "value"
+    return f"field '{field}': {first['msg'][:1].lower()}{first['msg'][1:]}"
 
 
 def normalise(text: str) -> str:

@@ -19,26 +19,11 @@ from pydantic import Field
 
 from star1lib.errors import UserError
 from star1lib.files import parse_record
-from star1lib.policies import CATEGORIES
+from star1lib.policies import POLICIES
 from star1lib.records import NonEmpty, Question, Record, normalise, question_id
 
 LABEL = "hand-written for this repository"
-SLUGS: dict[str, str] = dict(
-    zip(
-        (
-            "harassment",
-            "sexual",
-            "privacy",
-            "self_harm",
-            "violence",
-            "misinformation",
-            "illicit",
-            "intellectual_property",
-        ),
-        CATEGORIES,
-        strict=True,
-    )
-)
+SLUGS: dict[str, str] = {policy.slug: policy.category for policy in POLICIES if policy.slug}
 """File name of a category's rows -> the category."""
 
 

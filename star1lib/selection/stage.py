@@ -110,6 +110,12 @@ def _by_role(examples: Sequence[Example], role: Role, journal: Path) -> tuple[li
     return scored, [error.model_dump() for error in errors]
 
 
+def accepted_and_rejected(result: SelectionResult) -> list[tuple[Example, dict[str, str]]]:
+    """One selected row, and the row with the lowest scores, each with the rule scorer's reasons per criterion."""
+    low = sorted((example for example in result.scored if not _full(example)), key=select.mean_score)
+    return [(example, scoring.judge(example).reasons) for example in (*result.chosen.kept[:1], *low[:1])]
+
+
 def write(result: SelectionResult, folder: str | Path) -> None:
     """Write scored, selected, medium and dropped rows and the twins, manifest last."""
     files: dict[str, Sequence[Any]] = {

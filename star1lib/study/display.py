@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from star1lib import safeguards as redact
-from star1lib.records import ItemResult, Question
+from star1lib.records import Example, ItemResult, Question
 from star1lib.study import tables
 
 if TYPE_CHECKING:
     import pandas as pd
+    from IPython.display import HTML
+    from pandas.io.formats.style import Styler
 
 _RATE = ("value", "low", "high")
 _FRACTIONS = ("difference", "low_bound", "smallest_visible")
@@ -120,3 +122,64 @@ def power(results: Sequence[ItemResult], variant: str) -> pd.DataFrame:
             note = stats.power_note(row["n"], row["value"])
             rows.append({"benchmark": row["benchmark"], "n": row["n"], "rate": row["value"], "can see": note})
     return pd.DataFrame(rows)
+
+
+def policy(category: str) -> HTML:
+    """One policy as the teacher reads it (2.2)."""
+    from star1lib.policies import BY_CATEGORY
+
+    return _preformatted(BY_CATEGORY[category].render())
+
+
+def trace(example: Example) -> Styler:
+    """One example: its question, its categories, the thinking over the policy, the answer (2.2)."""
+    import pandas as pd
+
+    parts = {
+        "question": redact.short_prompt(example.question),
+        "categories": ", ".join(example.category),
+        "thinking": _text(example, example.thinking),
+        "answer": _text(example, example.answer),
+        "teacher": example.teacher,
+    }
+    left = {"text-align": "left", "white-space": "pre-wrap"}
+    return pd.DataFrame({"": parts}).style.format(escape="html").set_properties(**left)
+
+
+def scored(example: Example, reasons: Mapping[str, str]) -> pd.DataFrame:
+    """The three scores of one example, each with the reason for the points taken off (2.3)."""
+    import pandas as pd
+
+    given = example.score.model_dump() if example.score else {}
+    rows = [
+        {"criterion": name, "score": points, "points off because it": reasons.get(name, "")}
+        for name, points in given.items()
+    ]
+    return pd.DataFrame(rows, index=[redact.short_prompt(example.question, 60)] * len(rows))
+
+
+def mask(tokens: Sequence[str], carries_loss: Sequence[bool]) -> HTML:
+    """One training row token by token: what carries loss on green, what does not on grey (3.1)."""
+    from html import escape
+
+    from IPython.display import HTML
+
+    colour = {True: "#c7e9c0", False: "#e0e0e0"}
+    spans = [
+        f'<span style="background:{colour[bool(on)]};color:#222;white-space:pre-wrap">{escape(token)}</span>'
+        for token, on in zip(tokens, carries_loss, strict=True)
+    ]
+    return HTML(f'<div style="line-height:1.7">{"".join(spans)}</div>')
+
+
+def _text(example: Example, text: str) -> str:
+    """Hand-written rows in full; of other rows the length and a refusal's opening, unless the switch is set."""
+    return text if example.source.startswith("hand-written") else redact.refusal_snippet(text)
+
+
+def _preformatted(text: str) -> HTML:
+    from html import escape
+
+    from IPython.display import HTML
+
+    return HTML(f'<pre style="white-space:pre-wrap">{escape(text)}</pre>')

@@ -22,7 +22,7 @@ from star1lib.study import stages as study
 
 log = logging.getLogger(__name__)
 PACKAGE = "star1lib"
-_ASSETS = {"corpus": "corpus", "offline": "judge", "compare": "paper", "report": "report"}
+_ASSETS = {"corpus": "corpus", "offline": "judge", "compare": "paper", "report": "report", "policies": "policies.yaml"}
 
 
 def imported_modules(source: str, package: tuple[str, ...] = ()) -> set[str]:
@@ -78,6 +78,8 @@ def _data_of(file: Path, root: Path) -> Iterable[Path]:
     if file.stem not in _ASSETS:
         return []
     folder = root / PACKAGE / "assets" / _ASSETS[file.stem]
+    if folder.is_file():
+        return [folder]
     return sorted(path for path in folder.rglob("*") if path.is_file()) if folder.is_dir() else []
 
 
@@ -152,6 +154,10 @@ def write(profile: profiles.Profile, *, mirror: str | None, root: Path = Path())
     targets = [executed(name, stage.name) for stage in study.STAGES]
     lines += [f"all: {' '.join(map(str, targets))}", ".PHONY: all", ""]
     needed = {stage.name: prerequisites(stage, name, root) for stage in study.STAGES}
+    if profile.policies:
+        for paths in needed.values():
+            if Path(PACKAGE, "policies.py") in paths:
+                paths.append(Path(profile.policies))
     for stage, target in zip(study.STAGES, targets, strict=True):
         lines += [
             f"{target}: {' '.join(map(str, needed[stage.name]))}",

@@ -16,8 +16,9 @@ from typing import Any
 import yaml
 from pydantic import Field, ValidationError
 
+from star1lib import policies
 from star1lib.errors import UserError
-from star1lib.records import Record
+from star1lib.records import Record, first_error
 from star1lib.study import stages as study
 
 
@@ -31,6 +32,7 @@ class Profile(Record):
     roles: dict[str, dict[str, Any]] = Field(default_factory=dict)
     prices: dict[str, dict[str, float]] = Field(default_factory=dict)
     offline: bool = True
+    policies: str | None = None
 
 
 def load(name: str, root: Path = Path()) -> Profile:
@@ -48,9 +50,7 @@ def load(name: str, root: Path = Path()) -> Profile:
     try:
         return Profile.model_validate({"name": name, **value})
     except ValidationError as err:
-        first = err.errors()[0]
-        field = ".".join(str(part) for part in first["loc"])
-        raise UserError(f"{path}: field '{field}': {first['msg'].lower()}; correct it.") from err
+        raise UserError(f"{path}: {first_error(err)}; correct it.") from err
 
 
 def declared_parameters(notebook: Path) -> dict[str, Any]:
@@ -84,6 +84,8 @@ def _assignments(source: str, notebook: Path) -> dict[str, Any]:
 def check(profile: Profile, root: Path = Path()) -> None:
     """Raise :class:`UserError` for any section, key or value type that the notebooks do not know."""
     where = root / study.PARAMS / f"{profile.name}.yaml"
+    if profile.policies:
+        policies.load(root / profile.policies)
     declared = {stage.name: declared_parameters(root / stage.notebook) for stage in study.STAGES}
     for name, section in profile.notebooks.items():
         if name not in declared:

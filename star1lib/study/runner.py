@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from star1lib import policies
 from star1lib.errors import UserError
 from star1lib.files import atomic_path, read_json, write_json
 from star1lib.study import graph, profiles
@@ -87,6 +88,8 @@ def _announce(profile: str, stage: study.Stage, root: Path) -> None:
 def _environment(profile: profiles.Profile) -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")
+    if profile.policies:
+        os.environ[policies.VARIABLE] = str(Path(profile.policies).resolve())
     if profile.offline:
         # Without it, libraries try the hub first and stall for most of a minute.
         os.environ["HF_HUB_OFFLINE"] = "1"

@@ -73,3 +73,9 @@ def tokenize(row: TrainRow, tokenizer: Any, max_length: int) -> dict[str, list[i
     ids = [*prompt_ids, *completion_ids][:max_length]
     mask = ([0] * len(prompt_ids) + [1] * len(completion_ids))[:max_length]
     return {"input_ids": ids, "completion_mask": mask}
+
+
+def shown(row: TrainRow, tokenizer: Any, max_length: int) -> tuple[list[str], list[bool]]:
+    """The tokens of one row as text and whether each carries loss, to look at the mask itself."""
+    made = tokenize(row, tokenizer, max_length)
+    return [tokenizer.decode([token]) for token in made["input_ids"]], [bool(on) for on in made["completion_mask"]]

@@ -16,8 +16,8 @@ from pydantic import Field, ValidationError
 
 from star1lib.errors import UserError
 from star1lib.files import parse_record, read_jsonl, read_records, write_stage
-from star1lib.records import Example, NonEmpty, Record, subset
-from star1lib.training.rows import TrainRow, rows, split_twins
+from star1lib.records import Example, NonEmpty, Record, first_error, subset
+from star1lib.training.rows import TrainRow, rows, shown, split_twins
 from star1lib.training.sft import TrainConfig, history, train
 
 log = logging.getLogger(__name__)
@@ -109,6 +109,30 @@ def training_rows(
     return training
 
 
+def shown_row(
+    recipes: Mapping[str, Mapping[str, Any]],
+    selection: str | Path,
+    base_model: str,
+    settings: Mapping[str, Any],
+    seed: int,
+    max_chars: int | None = None,
+) -> tuple[list[str], list[bool]]:
+    """The first hand-written row of the first recipe as tokens and their loss mask; released rows stay unshown."""
+    from transformers import AutoTokenizer
+
+    from star1lib.models import checkpoints
+
+    recipe = parse_record(next(iter(recipes.values())), Recipe, "arms")
+    found = training_rows(recipe.model_copy(update={"twins": 0}), Path(selection), seed, max_chars, 0)
+    row = next((row for row in found if row.source.startswith("hand-written")), None)
+    if row is None:
+        return ["no hand-written row under this profile: a released row is risky text and stays in the build folder"], [
+            False
+        ]
+    tokenizer = AutoTokenizer.from_pretrained(checkpoints.resolve(base_model))
+    return shown(row, tokenizer, _config(settings, seed).max_length)
+
+
 def held_out_twins(selection: str | Path, twins_for_training: int, seed: int) -> list[Example]:
     """The benign twins that no arm trains on (paper 4.3)."""
     return split_twins(read_records(Path(selection) / "twins.jsonl", Example), twins_for_training, seed)[1]
@@ -137,6 +161,4 @@ def _config(settings: Mapping[str, Any], seed: int) -> TrainConfig:
     try:
         return TrainConfig.model_validate({"seed": seed, **settings})
     except ValidationError as err:
-        first = err.errors()[0]
-        field = ".".join(str(part) for part in first["loc"])
-        raise UserError(f"training.{field}: {first['msg'].lower()}; correct it in the profile.") from err
+        raise UserError(f"training: {first_error(err)}; correct it in the profile.") from err

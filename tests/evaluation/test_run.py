@@ -11,8 +11,8 @@ from tinymodel import save
 
 from star1lib.errors import UserError
 from star1lib.evaluation import benchmarks as tasks
+from star1lib.evaluation.judges import Judges
 from star1lib.evaluation.judges import offline as judge
-from star1lib.evaluation.judges.panel import Panel
 from star1lib.evaluation.run import Subject, choose, evaluate
 from star1lib.evaluation.settings import protocol
 from star1lib.files import read_jsonl, verify_manifest
@@ -43,7 +43,7 @@ def generated(monkeypatch):
 
 
 def run(tiny, folder, benchmarks=("Probe", "Twins"), *, variant="base", thinking=False, limits=None, tokens=4, **more):
-    settings = {"extra": {"Twins": TWINS}, "panel": Panel({}), "seed": 0, "mirror": None, **more}
+    settings = {"extra": {"Twins": TWINS}, "judges": Judges({}), "seed": 0, "mirror": None, **more}
     return evaluate(
         Subject(variant, str(tiny), thinking),
         list(benchmarks),

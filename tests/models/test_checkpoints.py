@@ -11,6 +11,16 @@ from star1lib.models import checkpoints as model
 from star1lib.models import embed
 
 
+def test_tiny_is_random_weights_under_the_real_tokenizer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STAR1_CACHE", str(tmp_path))
+    net, tokenizer = model.load("tiny")
+    assert net.num_parameters() < 5_000_000 and tokenizer.chat_template and len(tokenizer) == 49152
+    first = model.weights_fingerprint("tiny")
+    (model.tiny_checkpoint() / "model.safetensors").unlink()
+    assert model.weights_fingerprint("tiny") == first, "the same weights on every machine, made again when gone"
+
+
+@pytest.mark.real
 def test_smollm2_is_a_float_checkpoint_that_answers() -> None:
     import torch
 

@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from star1lib.errors import UserError
-from star1lib.evaluation.judges.panel import Panel
+from star1lib.evaluation.judges import Judges
 from star1lib.evaluation.run import Subject, evaluate
 from star1lib.evaluation.settings import protocol
 from star1lib.records import Question
@@ -79,7 +79,7 @@ def run(folder, name="small", thinking=False, questions=ASKED, **settings):
         limits={},
         seed=0,
         mirror=None,
-        panel=Panel({}),
+        judges=Judges({}),
         extra={"Twins": questions},
     )
 

@@ -16,13 +16,14 @@ from pathlib import Path
 import pytest
 
 from star1lib.errors import UserError
-from star1lib.evaluation.judges.panel import Panel
+from star1lib.evaluation.judges import Judges
 from star1lib.evaluation.run import Subject, evaluate
 from star1lib.evaluation.settings import protocol
 from star1lib.models.api import engine
 from star1lib.models.api.backends import Request
 from star1lib.models.roles import Price, Role
 
+pytestmark = pytest.mark.real
 QUESTIONS = ["What is the capital of France?", "Say hello.", "Name a colour."]
 NEEDED = ("uvicorn", "fastapi", "starlette", "rich")
 MISSING = [name for name in NEEDED if importlib.util.find_spec(name) is None]
@@ -135,7 +136,7 @@ def test_an_evaluation_over_the_real_server_equals_the_local_one(
             limits={"Probe": 4},
             seed=0,
             mirror=None,
-            panel=Panel({}),
+            judges=Judges({}),
         )
         for name, model in (("served", f"openai-api/localtest/{checkpoint}"), ("local", str(checkpoint)))
     }

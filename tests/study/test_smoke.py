@@ -55,7 +55,7 @@ def make(root: Path, *goals: str) -> subprocess.CompletedProcess[str]:
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=1500,
+        timeout=3600,
         check=False,
     )
 
@@ -75,7 +75,7 @@ def finished(copy: Path) -> Path:
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     )
-    deadline = time.monotonic() + 900
+    deadline = time.monotonic() + 3600
     while not (copy / graph.executed("smoke", "04_selection")).exists():
         assert process.poll() is None, "the study ended before it could be killed"
         assert time.monotonic() < deadline
@@ -108,7 +108,7 @@ def test_report_links_everything(finished: Path) -> None:
         assert (page.parent / "notebooks" / f"{name}.html").exists()
     for picture in (finished / "build" / "smoke" / "figures").glob("*.svg"):
         assert picture.name in text
-    assert "SmolLM" in text or "smollm2" in text
+    assert "tiny" in text
     assert str(finished) not in text
 
 

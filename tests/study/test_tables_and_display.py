@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from star1lib.errors import UserError
-from star1lib.records import ItemResult, Question
+from star1lib.records import Example, ItemResult, Question
 from star1lib.study import display, tables
 
 
@@ -48,3 +48,22 @@ def test_prompts_are_shortened_and_completions_absent() -> None:
     assert shown["response"][0] == "[30 characters withheld]"
     assert display.outcomes([item])["responses"][0] == 1
     assert "n" in display.power([item], "v").columns
+
+
+def test_shown_objects_are_escaped_and_foreign_rows_stay_unshown() -> None:
+    shown = display.mask(["<script>", "alert"], [False, True]).data
+    assert "<script>" not in shown and "&lt;script&gt;" in shown and "#c7e9c0" in shown
+    assert "Do not give methods" in display.policy("Self-Harm").data
+    example = Example(
+        id="a",
+        question="<b>q</b>",
+        source="STAR-1",
+        category=["Other"],
+        thinking="step one",
+        answer="do this",
+        teacher="t",
+    )
+    page = display.trace(example).to_html()
+    assert "step one" not in page and "do this" not in page and "<b>" not in page
+    own = example.model_copy(update={"source": "hand-written:privacy"})
+    assert "step one" in display.trace(own).to_html()

@@ -26,7 +26,7 @@ def example(text: str, thinking: str = "Let me weigh this.", answer: str = "I ca
 def tokenizer() -> Any:
     from transformers import AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(model.smollm2_checkpoint())
+    return AutoTokenizer.from_pretrained(model.tiny_checkpoint())
 
 
 def test_thinking_goes_before_the_answer() -> None:

@@ -35,7 +35,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> str:
     from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
     folder = tmp_path_factory.mktemp("tiny")
-    tokenizer = AutoTokenizer.from_pretrained(model.smollm2_checkpoint())
+    tokenizer = AutoTokenizer.from_pretrained(model.tiny_checkpoint())
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=len(tokenizer),
@@ -88,7 +88,7 @@ def test_name_changes_with_rows_settings_and_base(tiny: str) -> None:
         train.key_of(ROWS, tiny, config()),
         train.key_of(ROWS[1:], tiny, config()),
         train.key_of(ROWS, tiny, config(learning_rate=2e-3)),
-        train.key_of(ROWS, "smollm2", config()),
+        train.key_of(ROWS, "tiny", config()),
     }
     assert len(keys) == 4
 
@@ -183,7 +183,7 @@ def test_damaged_weights_are_trained_again(tiny: str, tmp_path: Path) -> None:
 
 def test_empty_training_set_and_unknown_base(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no training rows"):
-        train.train("arm", [], "smollm2", tmp_path, config())
+        train.train("arm", [], "tiny", tmp_path, config())
     with pytest.raises(UserError, match="cannot be loaded"):
         model.load(str(tmp_path / "nothing"))
     with pytest.raises(UserError, match="did not finish"):
