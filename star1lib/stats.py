@@ -1,8 +1,7 @@
-"""Agreement and ranking: kappa, confusion, AUC, F1 (judge cards, tagging and scoring agreement).
+"""Rates, differences, agreement and power (paper 3.2, 4): no figure without its interval.
 
-What a sample can see, and p values of many comparisons at once.
-
-Rates, differences, averages and what a sample can see (paper 3.2, 4.3): no figure without its interval.
+The formulas are those of scipy, statsmodels and scikit-learn; this module says which of them the study
+uses, on which items, and what they give at the edges (no items, one class, no change).
 
 How undecided responses count: an item whose value is None (its thinking never closed, or the judge
 could not be read) is neither a success nor a failure. `n` counts decided items only, `undecided`
@@ -13,18 +12,21 @@ item were a failure. Proportions are fractions of one, never percentages.
 from __future__ import annotations
 
 import math
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
-from statistics import NormalDist, fmean, stdev
-from typing import Any, Literal, NamedTuple, TypeVar
-
-import numpy as np
+from statistics import fmean
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 
 from star1lib.errors import UserError
 from star1lib.records import ItemResult
 
+if TYPE_CHECKING:
+    import numpy as np
+
 Label = TypeVar("Label", bound=Hashable)
 Weights = Literal["none", "linear", "quadratic"]
+Value = bool | float | None
+DRAWS = 10_000
 
 
 class F1(NamedTuple):
@@ -33,160 +35,6 @@ class F1(NamedTuple):
     micro: float
     macro: float
     per_label: dict[str, float]
-
-
-def confusion(a: Sequence[Label], b: Sequence[Label], labels: Sequence[Label]) -> np.ndarray:
-    """Counts (len(labels), len(labels)): rows are `a`, columns `b`. A label outside `labels` is a ValueError."""
-    if len(a) != len(b):
-        raise ValueError(f"labels differ in length: {len(a)} and {len(b)}")
-    place = {label: i for i, label in enumerate(labels)}
-    unknown = {label for label in (*a, *b) if label not in place}
-    if unknown:
-        raise ValueError(f"labels not listed: {sorted(map(str, unknown))}")
-    table = np.zeros((len(labels), len(labels)), dtype=int)
-    for x, y in zip(a, b, strict=True):
-        table[place[x], place[y]] += 1
-    return table
-
-
-def weighted_kappa(
-    a: Sequence[Label],
-    b: Sequence[Label],
-    labels: Sequence[Label],
-    weights: Weights = "linear",
-) -> float:
-    """Cohen's kappa of two raters over ordered `labels`, disagreements weighted by their distance.
-
-    1.0 when both give one and the same label throughout; nan without items.
-    """
-    return float(_kappa(confusion(a, b, labels)[None].astype(float), weights)[0])
-
-
-def kappa_interval(
-    a: Sequence[Label],
-    b: Sequence[Label],
-    labels: Sequence[Label],
-    weights: Weights = "none",
-    seed: int = 0,
-    draws: int = 2000,
-    level: float = 0.95,
-) -> tuple[float, float]:
-    """Percentile interval of :func:`weighted_kappa` over resampled items; nan without items."""
-    seen = confusion(a, b, labels)
-    total = int(seen.sum())
-    if total == 0:
-        return math.nan, math.nan
-    drawn = np.random.default_rng(seed).multinomial(total, seen.ravel() / total, size=draws)
-    values = _kappa(drawn.reshape(draws, *seen.shape).astype(float), weights)
-    low, high = np.quantile(values, [0.5 - level / 2, 0.5 + level / 2])
-    return float(low), float(high)
-
-
-def _kappa(tables: np.ndarray, weights: Weights) -> np.ndarray:
-    """Kappa of each of `tables` (draws, labels, labels)."""
-    size = tables.shape[-1]
-    distance = np.abs(np.subtract.outer(np.arange(size), np.arange(size))).astype(float)
-    cost = {"none": (distance > 0).astype(float), "linear": distance, "quadratic": distance**2}[weights]
-    total = tables.sum(axis=(1, 2))
-    chance = tables.sum(axis=2)[:, :, None] * tables.sum(axis=1)[:, None, :]
-    expected = (cost * chance).sum(axis=(1, 2))
-    observed = (cost * tables).sum(axis=(1, 2)) * total
-    agreed = np.where(total > 0, 1.0, math.nan)
-    return np.where(expected > 0, 1.0 - observed / np.where(expected > 0, expected, 1.0), agreed)
-
-
-def cohen_kappa(a: Sequence[Label], b: Sequence[Label]) -> float:
-    """Cohen's kappa of two raters over unordered labels."""
-    labels = sorted({*a, *b}, key=str)
-    return weighted_kappa(a, b, labels, "none")
-
-
-def auc(gold: Sequence[bool], score: Sequence[float]) -> float:
-    """Area under the ROC curve: how often a positive scores above a negative, ties counting half; nan if one class."""
-    if len(gold) != len(score):
-        raise ValueError(f"gold and score differ in length: {len(gold)} and {len(score)}")
-    positive = np.asarray(gold, dtype=bool)
-    values = np.asarray(score, dtype=float)
-    hits, misses = int(positive.sum()), int((~positive).sum())
-    if not hits or not misses:
-        return math.nan
-    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
-    ranks = (np.cumsum(counts) - (counts - 1) / 2)[inverse]
-    return float((ranks[positive].sum() - hits * (hits + 1) / 2) / (hits * misses))
-
-
-def f1(gold: Sequence[str | Collection[str]], guess: Sequence[str | Collection[str]]) -> F1:
-    """F1 of single labels or sets of labels per item.
-
-    Macro is over the labels that occur in `gold`; with one label per item micro F1 is the accuracy.
-    """
-    if len(gold) != len(guess):
-        raise ValueError(f"gold and guess differ in length: {len(gold)} and {len(guess)}")
-    right: Counter[str] = Counter()
-    wanted: Counter[str] = Counter()
-    given: Counter[str] = Counter()
-    for truth, answer in zip(gold, guess, strict=True):
-        expected, found = _as_set(truth), _as_set(answer)
-        wanted.update(expected)
-        given.update(found)
-        right.update(expected & found)
-    per_label = {label: 2 * right[label] / (wanted[label] + given[label]) for label in sorted(wanted)}
-    total = wanted.total() + given.total()
-    micro = 2 * right.total() / total if total else math.nan
-    macro = sum(per_label.values()) / len(per_label) if per_label else math.nan
-    return F1(micro, macro, per_label)
-
-
-def _as_set(labels: str | Collection[str]) -> set[str]:
-    return {labels} if isinstance(labels, str) else set(labels)
-
-
-def power(n: int, p: float, alpha: float = 0.05, power: float = 0.8) -> float:
-    """Smallest difference from rate `p` that two independent samples of `n` items show with this power.
-
-    Arcsine approximation, in the direction of one half (the harder one); 1.0 when even the largest
-    change cannot be seen.
-    """
-    if n < 1 or not 0 <= p <= 1:
-        raise ValueError(f"power needs n >= 1 and 0 <= p <= 1, not n={n}, p={p}")
-    need = (NormalDist().inv_cdf(1 - alpha / 2) + NormalDist().inv_cdf(power)) * math.sqrt(2 / n)
-    near = min(p, 1 - p)
-    angle = math.asin(math.sqrt(near)) + need / 2
-    return 1.0 if angle > math.pi / 2 else math.sin(angle) ** 2 - near
-
-
-def paired_floor(n: int, alpha: float = 0.05) -> float:
-    """Least difference that exact McNemar can ever call significant on `n` pairs; above 1 means none can."""
-    changed = 1
-    while 2 * 0.5**changed > alpha:
-        changed += 1
-    return changed / n if n else math.inf
-
-
-def power_note(n: int, p: float, alpha: float = 0.05) -> str:
-    """One sentence on what `n` items can see, for under a table."""
-    floor = paired_floor(n, alpha)
-    paired = (
-        f"a paired comparison needs at least {100 * floor:.1f} points"
-        if floor <= 1
-        else "no paired comparison can be significant"
-    )
-    return f"n = {n}: from a rate of {p:.2f}, 80% power needs {100 * power(n, p, alpha):.1f} points; {paired}."
-
-
-def holm(values: Sequence[float]) -> list[float]:
-    """Holm-adjusted p values, in the order given."""
-    order = sorted(range(len(values)), key=lambda i: values[i])
-    adjusted = [0.0] * len(values)
-    running = 0.0
-    for rank, i in enumerate(order):
-        running = max(running, min(1.0, (len(values) - rank) * values[i]))
-        adjusted[i] = running
-    return adjusted
-
-
-Value = bool | float | None
-DRAWS = 10_000
 
 
 class Interval(NamedTuple):
@@ -205,9 +53,6 @@ class Rate(NamedTuple):
     low: float
     high: float
 
-    def __str__(self) -> str:
-        return f"{self.k:g}/{self.n} = {self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
-
 
 class Difference(NamedTuple):
     """A difference of two means with its interval."""
@@ -215,16 +60,6 @@ class Difference(NamedTuple):
     value: float
     low: float
     high: float
-
-
-class Spread(NamedTuple):
-    """Mean over `n` seeds, standard deviation, and the t interval of the mean."""
-
-    mean: float
-    sd: float
-    low: float
-    high: float
-    n: int
 
 
 class Average(NamedTuple):
@@ -237,23 +72,17 @@ class Average(NamedTuple):
     n: int
 
 
-def _z(level: float) -> float:
-    return NormalDist().inv_cdf(0.5 + level / 2)
-
-
 def wilson(k: int, n: int, level: float = 0.95) -> Interval:
     """Wilson score interval of k successes in n; 0 to 1 when n is 0. Raises ValueError unless 0 <= k <= n."""
+    from statsmodels.stats.proportion import proportion_confint
+
     if not 0 <= k <= n:
         raise ValueError(f"wilson needs 0 <= k <= n, not k={k}, n={n}")
     if n == 0:
         return Interval(0.0, 1.0)
-    z = _z(level)
-    share = k / n
-    centre = (share + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    low = 0.0 if k == 0 else max(0.0, centre - half)
-    high = 1.0 if k == n else min(1.0, centre + half)
-    return Interval(low, high)
+    low, high = proportion_confint(k, n, alpha=1 - level, method="wilson")
+    # Rounding may leave the closed ends a hair inside.
+    return Interval(0.0 if k == 0 else float(low), 1.0 if k == n else float(high))
 
 
 def rate(values: Iterable[bool | None], level: float = 0.95) -> Rate:
@@ -265,12 +94,16 @@ def rate(values: Iterable[bool | None], level: float = 0.95) -> Rate:
 
 def mcnemar(a: Sequence[bool], b: Sequence[bool]) -> float:
     """Two-sided exact p of paired yes/no outcomes: a binomial test on the pairs that differ; 1.0 when none does."""
-    _same_length(a, b)
-    only_a = sum(bool(x) and not y for x, y in zip(a, b, strict=True))
-    only_b = sum(bool(y) and not x for x, y in zip(a, b, strict=True))
-    discordant = only_a + only_b
-    tail = sum(math.comb(discordant, i) for i in range(min(only_a, only_b) + 1))
-    return min(1.0, 2 * tail / 2**discordant)
+    from statsmodels.stats.contingency_tables import mcnemar as exact
+
+    return float(exact(confusion([bool(x) for x in a], [bool(y) for y in b], [True, False]), exact=True).pvalue)
+
+
+def holm(values: Sequence[float]) -> list[float]:
+    """Holm-adjusted p values, in the order given."""
+    from statsmodels.stats.multitest import multipletests
+
+    return [float(p) for p in multipletests(values, method="holm")[1]] if len(values) else []
 
 
 def paired_bootstrap(
@@ -285,33 +118,148 @@ def paired_bootstrap(
     Where all pairs differ by the same amount resampling shows no spread at all, which is not the
     same as certainty; the interval is then widened by what Wilson allows for 0 of n other pairs.
     """
+    import numpy as np
+    from scipy.stats import bootstrap
+
     _same_length(a, b)
     if not len(a):
         return Difference(math.nan, math.nan, math.nan)
     gaps = np.asarray(a, dtype=float) - np.asarray(b, dtype=float)
-    steps, counts = np.unique(gaps, return_counts=True)
     value = float(gaps.mean())
-    if len(steps) == 1:
+    if (gaps == gaps[0]).all():
         slack = wilson(0, len(gaps), level).high
         return Difference(value, max(-1.0, value - slack), min(1.0, value + slack))
-    # Resampling n pairs is a multinomial draw over the distinct gaps: same law, far less memory.
-    drawn = np.random.default_rng(seed).multinomial(len(gaps), counts / counts.sum(), size=draws)
-    means = drawn @ steps / len(gaps)
-    return Difference(value, *_percentiles(means, level))
+    found = bootstrap(
+        (gaps,), np.mean, n_resamples=draws, batch=500, confidence_level=level, method="percentile",
+        rng=np.random.default_rng(seed),
+    ).confidence_interval  # fmt: skip
+    return Difference(value, float(found.low), float(found.high))
 
 
-def seeds(values: Sequence[float], level: float = 0.95) -> Spread:
-    """Mean, standard deviation and t interval over several seeds; one seed gives nan for all but its mean."""
-    if not values:
-        raise ValueError("seeds needs at least one value")
-    mean, n = fmean(values), len(values)
-    if n == 1:
-        return Spread(mean, math.nan, math.nan, math.nan, 1)
-    from scipy.stats import t
+def power(n: int, p: float, alpha: float = 0.05, power: float = 0.8) -> float:
+    """Smallest difference from rate `p` that two independent samples of `n` items show with this power.
 
-    sd = stdev(values)
-    half = float(t.ppf(0.5 + level / 2, n - 1)) * sd / math.sqrt(n)
-    return Spread(mean, sd, mean - half, mean + half, n)
+    Cohen's effect size h (arcsine), in the direction of one half (the harder one); 1.0 when even the
+    largest change cannot be seen.
+    """
+    from statsmodels.stats.power import NormalIndPower
+
+    if n < 1 or not 0 <= p <= 1:
+        raise ValueError(f"power needs n >= 1 and 0 <= p <= 1, not n={n}, p={p}")
+    effect = NormalIndPower().solve_power(nobs1=n, alpha=alpha / 2, power=power, alternative="larger")
+    near = min(p, 1 - p)
+    angle = math.asin(math.sqrt(near)) + float(effect) / 2
+    return 1.0 if angle > math.pi / 2 else math.sin(angle) ** 2 - near
+
+
+def paired_floor(n: int, alpha: float = 0.05) -> float:
+    """Least difference that exact McNemar can ever call significant on `n` pairs; above 1 means none can."""
+    return math.ceil(1 - math.log2(alpha)) / n if n else math.inf
+
+
+def power_note(n: int, p: float, alpha: float = 0.05) -> str:
+    """One sentence on what `n` items can see, for under a table."""
+    floor = paired_floor(n, alpha)
+    paired = (
+        f"a paired comparison needs at least {100 * floor:.1f} points"
+        if floor <= 1
+        else "no paired comparison can be significant"
+    )
+    return f"n = {n}: from a rate of {p:.2f}, 80% power needs {100 * power(n, p, alpha):.1f} points; {paired}."
+
+
+def confusion(a: Sequence[Label], b: Sequence[Label], labels: Sequence[Label]) -> np.ndarray:
+    """Counts (len(labels), len(labels)): rows are `a`, columns `b`. A label outside `labels` is a ValueError."""
+    import numpy as np
+    from sklearn.metrics import confusion_matrix
+
+    places = _places(a, b, labels)
+    size = len(labels)
+    return confusion_matrix(*places, labels=range(size)) if len(a) else np.zeros((size, size), dtype=int)
+
+
+def weighted_kappa(
+    a: Sequence[Label],
+    b: Sequence[Label],
+    labels: Sequence[Label],
+    weights: Weights = "linear",
+) -> float:
+    """Cohen's kappa of two raters over ordered `labels`, disagreements weighted by their distance.
+
+    1.0 when both give one and the same label throughout; nan without items.
+    """
+    return _kappa(confusion(a, b, labels), weights)
+
+
+def cohen_kappa(a: Sequence[Label], b: Sequence[Label]) -> float:
+    """Cohen's kappa of two raters over unordered labels."""
+    return weighted_kappa(a, b, sorted({*a, *b}, key=str), "none")
+
+
+def kappa_interval(
+    a: Sequence[Label],
+    b: Sequence[Label],
+    labels: Sequence[Label],
+    weights: Weights = "none",
+    seed: int = 0,
+    draws: int = 2000,
+    level: float = 0.95,
+) -> tuple[float, float]:
+    """Percentile interval of :func:`weighted_kappa` over resampled items; nan without items."""
+    import numpy as np
+
+    seen = confusion(a, b, labels)
+    if not len(a):
+        return math.nan, math.nan
+    # Resampling items is a multinomial draw over the cells of the table: same law, far less memory.
+    drawn = np.random.default_rng(seed).multinomial(len(a), seen.ravel() / len(a), size=draws)
+    values = [_kappa(table.reshape(seen.shape), weights) for table in drawn]
+    low, high = np.quantile(values, [0.5 - level / 2, 0.5 + level / 2])
+    return float(low), float(high)
+
+
+def _kappa(table: np.ndarray, weights: Weights) -> float:
+    """Kappa of a table of counts; from the table and not from items, since an interval needs thousands of them."""
+    from statsmodels.stats.inter_rater import cohens_kappa
+
+    if not table.sum():
+        return math.nan
+    if ((table.sum(axis=0) + table.sum(axis=1)) > 0).sum() == 1:
+        return 1.0  # both gave one and the same label, where the formula divides zero by zero
+    return float(cohens_kappa(table, wt=None if weights == "none" else weights, return_results=False))
+
+
+def auc(gold: Sequence[bool], score: Sequence[float]) -> float:
+    """Area under the ROC curve: how often a positive scores above a negative, ties counting half; nan if one class."""
+    from sklearn.metrics import roc_auc_score
+
+    if len(gold) != len(score):
+        raise ValueError(f"gold and score differ in length: {len(gold)} and {len(score)}")
+    positive = [bool(value) for value in gold]
+    return float(roc_auc_score(positive, score)) if len(set(positive)) == 2 else math.nan
+
+
+def f1(gold: Sequence[str | Collection[str]], guess: Sequence[str | Collection[str]]) -> F1:
+    """F1 of single labels or sets of labels per item.
+
+    Macro is over the labels that occur in `gold`; with one label per item micro F1 is the accuracy.
+    """
+    from sklearn.metrics import f1_score
+    from sklearn.preprocessing import MultiLabelBinarizer
+
+    if len(gold) != len(guess):
+        raise ValueError(f"gold and guess differ in length: {len(gold)} and {len(guess)}")
+    wanted, given = ([[x] if isinstance(x, str) else list(x) for x in side] for side in (gold, guess))
+    table = MultiLabelBinarizer().fit([*wanted, *given])
+    truth, found = table.transform(wanted), table.transform(given)
+    per_label = {
+        str(label): float(f1_score(truth[:, i], found[:, i], zero_division=0))
+        for i, label in enumerate(table.classes_)
+        if truth[:, i].any()
+    }
+    decided = truth.any() or found.any()
+    micro = float(f1_score(truth.ravel(), found.ravel(), zero_division=0)) if decided else math.nan
+    return F1(micro, fmean(per_label.values()) if per_label else math.nan, per_label)
 
 
 def average_of_benchmarks(
@@ -425,38 +373,16 @@ def _mean_interval(values: Sequence[float], seed: int, level: float, draws: int)
     return paired_bootstrap(values, [0.0] * len(values), seed, draws, level)
 
 
-def _percentiles(values: np.ndarray, level: float) -> tuple[float, float]:
-    low, high = np.quantile(values, [0.5 - level / 2, 0.5 + level / 2])
-    return float(low), float(high)
+def _places(a: Sequence[Label], b: Sequence[Label], labels: Sequence[Label]) -> tuple[list[int], list[int]]:
+    """Both raters' labels as places in `labels`."""
+    if len(a) != len(b):
+        raise ValueError(f"labels differ in length: {len(a)} and {len(b)}")
+    place = {label: i for i, label in enumerate(labels)}
+    if unknown := {label for label in (*a, *b) if label not in place}:
+        raise ValueError(f"labels not listed: {sorted(map(str, unknown))}")
+    return [place[x] for x in a], [place[y] for y in b]
 
 
 def _same_length(a: Sequence[Any], b: Sequence[Any]) -> None:
     if len(a) != len(b):
         raise ValueError(f"paired values differ in length: {len(a)} and {len(b)}")
-
-
-__all__ = [
-    "Average",
-    "Difference",
-    "Interval",
-    "Rate",
-    "Spread",
-    "auc",
-    "average_of_benchmarks",
-    "cohen_kappa",
-    "confusion",
-    "differences_table",
-    "f1",
-    "holm",
-    "kappa_interval",
-    "mcnemar",
-    "paired_bootstrap",
-    "paired_floor",
-    "power",
-    "power_note",
-    "rate",
-    "rates_table",
-    "seeds",
-    "weighted_kappa",
-    "wilson",
-]

@@ -87,15 +87,6 @@ def test_bootstrap_without_a_change_is_not_certainty():
     assert math.isnan(stats.paired_bootstrap([], []).value)
 
 
-def test_seeds_mean_and_spread():
-    spread = stats.seeds([0.2, 0.4, 0.6])
-    assert spread.mean == pytest.approx(0.4) and spread.sd == pytest.approx(0.2) and spread.n == 3
-    assert spread.high - spread.mean == pytest.approx(4.302653 * 0.2 / math.sqrt(3), abs=1e-5)
-    assert math.isnan(stats.seeds([0.5]).sd)
-    with pytest.raises(ValueError):
-        stats.seeds([])
-
-
 def test_average_of_benchmarks_is_unweighted():
     average = stats.average_of_benchmarks({"a": [True] * 10, "b": [True, False] * 50, "c": [None, False]})
     assert average.value == pytest.approx(0.5) and average.benchmarks == 3 and average.n == 111
