@@ -53,8 +53,8 @@ figures: $(ENV) ## draw the figures again from the tables that are there; recomp
 report: $(ENV) ## write the report again from the executed notebooks
 	@$(STAR1) report --profile $(PROFILE)
 
-view: $(ENV) ## open the evaluation transcripts in Inspect's viewer
-	@$(VENV)/bin/inspect view --log-dir build/$(PROFILE)/evaluations/logs
+view: $(ENV) ## open every transcript of PROFILE in Inspect's viewer
+	@$(VENV)/bin/inspect view --recursive --log-dir build/$(PROFILE)
 
 judges: $(ENV) ## fit the offline judges again from STAR1_DATA and measure their agreement
 	@test -n "$(STAR1_DATA)" || { echo "STAR1_DATA: not set; name the mirror folder that holds judging/." >&2; exit 2; }

@@ -24,12 +24,12 @@ def _check(args: argparse.Namespace) -> None:
 
 
 def _graph(args: argparse.Namespace) -> None:
-    from star1lib.study import graph
     from star1lib.study import profiles as profile
+    from star1lib.study import runner
 
     loaded = profile.load(args.profile)
     profile.check(loaded)
-    graph.write(loaded, mirror=_mirror())
+    runner.write_graph(loaded, mirror=_mirror())
 
 
 def _run(args: argparse.Namespace) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 from star1lib.errors import UserError
 from star1lib.evaluation.judges import offline as judge
 from star1lib.files import read_json, read_manifest, write_text
-from star1lib.study import figures, graph, profiles, tables
+from star1lib.study import figures, profiles, runner, tables
 from star1lib.study import stages as study
 from star1lib.study.display import readable
 
@@ -46,7 +46,7 @@ def build(profile: profiles.Profile, *, mirror: str | None = None, root: Path = 
 
     out = root / study.BUILD / profile.name
     for stage in study.STAGES:
-        if not (root / graph.executed(profile.name, stage.name)).exists():
+        if not (root / runner.executed(profile.name, stage.name)).exists():
             raise UserError(f"{stage.name}: not executed yet; run `make reproduce PROFILE={profile.name}` first.")
     page = out / "report" / "index.html"
     figures.draw_all(profile.name, root=root)
@@ -167,7 +167,7 @@ def _notebooks(profile: str, out: Path, root: Path) -> list[dict[str, str]]:
     timings = read_json(out / "timings.json") if (out / "timings.json").exists() else {}
     listing = []
     for stage in study.STAGES:
-        source = root / graph.executed(profile, stage.name)
+        source = root / runner.executed(profile, stage.name)
         page = out / "report" / "notebooks" / f"{stage.name}.html"
         if not page.exists() or page.stat().st_mtime < source.stat().st_mtime:
             write_text(page, exporter.from_filename(str(source))[0])

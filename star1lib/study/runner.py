@@ -1,4 +1,8 @@
-"""Running one notebook with papermill, and what a reader at the terminal sees meanwhile."""
+"""The order of the study: the make graph of a profile, and one notebook run by papermill.
+
+One make target per executed notebook, written from the list of stages. Make decides what is stale;
+a stage whose folder is damaged has its executed notebook removed first, so that make runs it again.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +15,97 @@ from typing import Any
 
 from star1lib import policies
 from star1lib.errors import UserError
-from star1lib.files import atomic_path, read_json, write_json
-from star1lib.study import graph, profiles
+from star1lib.files import atomic_path, read_json, verify_manifest, write_json, write_text
+from star1lib.study import profiles
 from star1lib.study import stages as study
 
 log = logging.getLogger(__name__)
 TIMINGS = "timings.json"
+# The data that a package owns, folders of star1lib/assets; files directly in assets belong to every stage.
+_ASSETS = {"collection": ("corpus",), "evaluation": ("judge",), "study": ("paper",)}
+
+
+def executed(profile: str, stage: str) -> Path:
+    """The executed notebook of a stage, relative to the repository."""
+    return study.BUILD / profile / "notebooks" / f"{stage}.ipynb"
+
+
+def params_file(profile: str, stage: str) -> Path:
+    """The file with one notebook's parameters, rewritten only when they change."""
+    return study.BUILD / profile / "params" / f"{stage}.json"
+
+
+def prerequisites(stage: study.Stage, profile: str, root: Path) -> list[Path]:
+    """Everything whose change makes the executed notebook of `stage` stale, relative to `root`.
+
+    The rule is coarse on purpose: the notebook, its parameters, every file of the packages that the stage may
+    import, what tables and items look like in a notebook, and the executed notebooks that it needs. A stage that
+    runs again for a change that does not touch it finds its expensive results under their content keys.
+    """
+    library = root / "star1lib"
+    files = [path for path in library.glob("*.py") if path.name != "__main__.py"]
+    files += [library / "study" / "tables.py", library / "study" / "display.py"]
+    files += [path for path in (library / "assets").glob("*") if path.is_file()]
+    for package in stage.packages:
+        files += library.glob(f"{package}/**/*.py")
+        for folder in _ASSETS.get(package, ()):
+            files += [path for path in (library / "assets" / folder).rglob("*") if path.is_file()]
+    return [
+        stage.notebook,
+        params_file(profile, stage.name),
+        *sorted({path.relative_to(root) for path in files}),
+        *(executed(profile, name) for name in stage.needs),
+    ]
+
+
+def forget_damaged(profile: str, root: Path = Path()) -> list[str]:
+    """Remove executed notebooks whose stage folder is missing, unfinished or changed; return their stages.
+
+    Make then runs those stages, and what depends on them, again.
+    """
+    damaged = []
+    for stage in study.STAGES:
+        copy = root / executed(profile, stage.name)
+        if not copy.exists():
+            continue
+        try:
+            verify_manifest(root / study.BUILD / profile / stage.name)
+        except UserError as err:
+            log.warning("%s (it will run again)", err)
+            copy.unlink()
+            damaged.append(stage.name)
+    return damaged
+
+
+def write_graph(profile: profiles.Profile, *, mirror: str | None, root: Path = Path()) -> Path:
+    """Write the parameter files that changed and `build/<profile>/graph.mk`; return the graph's path."""
+    name = profile.name
+    forget_damaged(name, root)
+    for stage in study.STAGES:
+        values = profiles.parameters(profile, stage.name, mirror=mirror, root=root)
+        target = root / params_file(name, stage.name)
+        if not target.exists() or read_json(target) != values:
+            write_json(target, values)
+    lines = ["# Written by `python -m star1lib graph`; do not edit.", ""]
+    targets = [executed(name, stage.name) for stage in study.STAGES]
+    lines += [f"all: {' '.join(map(str, targets))}", ".PHONY: all", ""]
+    needed = {stage.name: prerequisites(stage, name, root) for stage in study.STAGES}
+    if profile.policies:
+        needed = {name: [*paths, Path(profile.policies)] for name, paths in needed.items()}
+    for stage, target in zip(study.STAGES, targets, strict=True):
+        lines += [
+            f"{target}: {' '.join(map(str, needed[stage.name]))}",
+            f"\t@$(PYTHON) -m star1lib run --profile {name} {stage.name}",
+            "",
+        ]
+    # A module that a fresh checkout no longer has must not stop make with "no rule".
+    sources = sorted({str(path) for paths in needed.values() for path in paths})
+    lines += [f"{path}:" for path in sources if path not in {str(target) for target in targets}]
+    path = root / study.BUILD / name / "graph.mk"
+    text = "\n".join(lines) + "\n"
+    if not path.exists() or path.read_text(encoding="utf-8") != text:
+        write_text(path, text)
+    return path
 
 
 def run_stage(profile: profiles.Profile, name: str, *, root: Path = Path()) -> Path:
@@ -29,8 +118,8 @@ def run_stage(profile: profiles.Profile, name: str, *, root: Path = Path()) -> P
     from papermill.exceptions import PapermillExecutionError
 
     stage = study.stage(name)
-    values = read_json(root / graph.params_file(profile.name, name))
-    target = root / graph.executed(profile.name, name)
+    values = read_json(root / params_file(profile.name, name))
+    target = root / executed(profile.name, name)
     failed = target.with_name(f"{name}.failed.ipynb")
     _announce(profile.name, stage, root)
     _environment(profile)

@@ -16,13 +16,21 @@ PARAMS = Path("params")
 BUILD = Path("build")
 
 
+# From left to right: a package imports only what stands to its right, `training` only `models`.
+PACKAGES = ("study", "evaluation", "selection", "deliberation", "collection", "models")
+
+
 @dataclass(frozen=True)
 class Stage:
-    """One stage: the name of its notebook and folder, its section in the paper, what it does, what it reads."""
+    """One stage: the name of its notebook and folder, its section in the paper, what it does, what it reads.
+
+    `package` is the package of this library whose code computes the stage.
+    """
 
     name: str
     section: str
     title: str
+    package: str
     needs: tuple[str, ...] = ()
 
     @property
@@ -30,25 +38,31 @@ class Stage:
         """The committed notebook, relative to the repository."""
         return NOTEBOOKS / f"{self.name}.ipynb"
 
+    @property
+    def packages(self) -> tuple[str, ...]:
+        """The stage's package and every package that it may import."""
+        if self.package == "training":
+            return ("training", "models")
+        own = PACKAGES[PACKAGES.index(self.package) :]
+        return (*own, "training") if self.package in ("study", "evaluation") else own
+
 
 STAGES: tuple[Stage, ...] = (
-    Stage("01_sources", "2.1", "Sources and provenance"),
-    Stage("02_decontamination", "2.1", "Deduplication and decontamination", ("01_sources",)),
-    Stage("03_deliberation", "2.2", "Deliberative reasoning over policies", ("02_decontamination",)),
-    Stage("04_selection", "2.3", "Scoring and selection", ("03_deliberation",)),
-    Stage("05_sft", "3.1", "Supervised fine-tuning", ("04_selection",)),
-    Stage("06_safety", "3.2", "Safety", ("05_sft",)),
-    Stage("07_reasoning", "3.2", "Reasoning", ("05_sft",)),
-    Stage("08_data_quality", "4.1", "Data ablation: high against medium scores", ("04_selection", "06_safety")),
-    Stage("09_thinking", "4.2", "With and without the thinking trace", ("06_safety", "07_reasoning")),
-    Stage("10_over_refusal", "4.3", "Over-refusal and benign twins", ("04_selection", "06_safety", "07_reasoning")),
-    Stage(
-        "11_figures",
-        "1, 3, 4",
-        "Figures and tables, ours beside the paper's",
-        ("02_decontamination", "04_selection", "08_data_quality", "09_thinking", "10_over_refusal"),
-    ),
-)
+    Stage("01_sources", "2.1", "Sources and provenance", "collection"),
+    Stage("02_decontamination", "2.1", "Deduplication and decontamination", "collection", ("01_sources",)),
+    Stage("03_deliberation", "2.2", "Deliberative reasoning over policies", "deliberation", ("02_decontamination",)),
+    Stage("04_selection", "2.3", "Scoring and selection", "selection", ("03_deliberation",)),
+    Stage("05_sft", "3.1", "Supervised fine-tuning", "training", ("04_selection",)),
+    Stage("06_safety", "3.2", "Safety", "evaluation", ("05_sft",)),
+    Stage("07_reasoning", "3.2", "Reasoning", "evaluation", ("05_sft",)),
+    Stage("08_data_quality", "4.1", "Data ablation: high against medium scores", "evaluation",
+          ("04_selection", "06_safety")),
+    Stage("09_thinking", "4.2", "With and without the thinking trace", "evaluation", ("06_safety", "07_reasoning")),
+    Stage("10_over_refusal", "4.3", "Over-refusal and benign variants", "evaluation",
+          ("04_selection", "06_safety", "07_reasoning")),
+    Stage("11_figures", "1, 3, 4", "Figures and tables, ours beside the paper's", "study",
+          ("02_decontamination", "04_selection", "08_data_quality", "09_thinking", "10_over_refusal")),
+)  # fmt: skip
 BY_NAME: dict[str, Stage] = {stage.name: stage for stage in STAGES}
 
 

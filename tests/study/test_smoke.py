@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from star1lib import files as io
-from star1lib.study import graph
+from star1lib.study import runner
 from star1lib.study import stages as study
 
 STAGES = [stage.name for stage in study.STAGES]
@@ -61,7 +61,7 @@ def make(root: Path, *goals: str) -> subprocess.CompletedProcess[str]:
 
 
 def stamps(root: Path) -> dict[str, int]:
-    return {name: (root / graph.executed("smoke", name)).stat().st_mtime_ns for name in STAGES}
+    return {name: (root / runner.executed("smoke", name)).stat().st_mtime_ns for name in STAGES}
 
 
 @pytest.fixture(scope="module")
@@ -76,17 +76,17 @@ def finished(copy: Path) -> Path:
         start_new_session=True,
     )
     deadline = time.monotonic() + 3600
-    while not (copy / graph.executed("smoke", "04_selection")).exists():
+    while not (copy / runner.executed("smoke", "04_selection")).exists():
         assert process.poll() is None, "the study ended before it could be killed"
         assert time.monotonic() < deadline
         time.sleep(0.2)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    before = {name: (copy / graph.executed("smoke", name)).stat().st_mtime_ns for name in STAGES[:4]}
-    assert not (copy / graph.executed("smoke", "06_safety")).exists()
+    before = {name: (copy / runner.executed("smoke", name)).stat().st_mtime_ns for name in STAGES[:4]}
+    assert not (copy / runner.executed("smoke", "06_safety")).exists()
     done = make(copy, "reproduce")
     assert done.returncode == 0, done.stderr[-3000:]
-    after = {name: (copy / graph.executed("smoke", name)).stat().st_mtime_ns for name in STAGES[:4]}
+    after = {name: (copy / runner.executed("smoke", name)).stat().st_mtime_ns for name in STAGES[:4]}
     assert before == after, "finished stages ran again"
     assert "05_sft" in done.stderr
     assert "report:" in done.stderr
@@ -95,7 +95,7 @@ def finished(copy: Path) -> Path:
 
 def test_every_notebook_ran_and_every_stage_closed_its_folder(finished: Path) -> None:
     for name in STAGES:
-        assert (finished / graph.executed("smoke", name)).exists()
+        assert (finished / runner.executed("smoke", name)).exists()
         io.verify_manifest(finished / "build" / "smoke" / name)
     assert not list((finished / "build" / "smoke").rglob("*.failed.ipynb"))
 
@@ -203,7 +203,7 @@ def test_the_selection_exports_as_a_dataset(finished: Path) -> None:
 
 
 def test_executed_notebooks_carry_their_parameters(finished: Path) -> None:
-    cells = json.loads((finished / graph.executed("smoke", "05_sft")).read_text(encoding="utf-8"))["cells"]
+    cells = json.loads((finished / runner.executed("smoke", "05_sft")).read_text(encoding="utf-8"))["cells"]
     injected = ["".join(c["source"]) for c in cells if "injected-parameters" in c["metadata"].get("tags", [])]
     assert len(injected) == 1
     assert "smoke" in injected[0]

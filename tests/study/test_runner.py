@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -10,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from star1lib import files as io
-from star1lib.study import graph
 from star1lib.study import profiles as profile
+from star1lib.study import runner
 from star1lib.study import stages as study
 
 STAGES = [stage.name for stage in study.STAGES]
@@ -24,24 +25,24 @@ def built(tmp_path: Path, repository: Path) -> Path:
         shutil.copytree(repository / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
     for path in tmp_path.rglob("*"):
         os.utime(path, (1_000, 1_000))
-    graph.write(profile.load("smoke", tmp_path), mirror=None, root=tmp_path)
+    runner.write_graph(profile.load("smoke", tmp_path), mirror=None, root=tmp_path)
     for name in STAGES:
         folder = tmp_path / "build" / "smoke" / name
         io.write_manifest(folder, [])
-        executed = tmp_path / graph.executed("smoke", name)
+        executed = tmp_path / runner.executed("smoke", name)
         executed.parent.mkdir(parents=True, exist_ok=True)
         executed.touch()
     now = 2_000
     for name in STAGES:
-        os.utime(tmp_path / graph.params_file("smoke", name), (1_000, 1_000))
-        os.utime(tmp_path / graph.executed("smoke", name), (now, now))
+        os.utime(tmp_path / runner.params_file("smoke", name), (1_000, 1_000))
+        os.utime(tmp_path / runner.executed("smoke", name), (now, now))
         now += 10
     return tmp_path
 
 
 def stale(root: Path) -> list[str]:
     """The stages that make would run, in order."""
-    graph.write(profile.load("smoke", root), mirror=None, root=root)
+    runner.write_graph(profile.load("smoke", root), mirror=None, root=root)
     done = subprocess.run(
         ["make", "-n", "-f", "build/smoke/graph.mk", "PYTHON=python", "all"],
         cwd=root,
@@ -68,9 +69,12 @@ def test_nothing_to_do_when_nothing_changed(built: Path) -> None:
 @pytest.mark.parametrize(
     ("module", "readers"),
     [
-        ("training/rows", {"05_sft", "06_safety", "07_reasoning", "08_data_quality", "10_over_refusal"}),
-        ("collection/decontamination", {"02_decontamination"}),
+        ("collection/decontamination", {"01_sources"}),
+        ("selection/balance", {"04_selection"}),
+        ("training/rows", {"05_sft"}),
         ("study/compare", {"11_figures"}),
+        ("study/runner", {"11_figures"}),
+        ("evaluation/judges/offline", {"06_safety", "07_reasoning"}),
     ],
 )
 def test_one_module_reruns_its_readers_and_no_more(built: Path, module: str, readers: set[str]) -> None:
@@ -78,14 +82,18 @@ def test_one_module_reruns_its_readers_and_no_more(built: Path, module: str, rea
     assert stale(built) == dependants(readers)
 
 
-def test_the_judge_and_its_weights(built: Path) -> None:
-    (built / "star1lib" / "evaluation" / "judges" / "offline.py").touch()
-    by_code = stale(built)
-    assert {"06_safety", "08_data_quality", "10_over_refusal", "11_figures"} <= set(by_code)
-    assert not {"01_sources", "02_decontamination", "03_deliberation", "05_sft"} & set(by_code)
-    os.utime(built / "star1lib" / "evaluation" / "judges" / "offline.py", (1_000, 1_000))
-    next(path for path in (built / "star1lib" / "assets" / "judge").iterdir() if path.suffix != ".md").touch()
-    assert stale(built) == by_code
+@pytest.mark.parametrize(
+    ("folder", "readers"),
+    [("corpus", {"01_sources"}), ("judge", {"06_safety", "07_reasoning"}), ("paper", {"11_figures"})],
+)
+def test_data_belongs_to_its_package(built: Path, folder: str, readers: set[str]) -> None:
+    next(path for path in (built / "star1lib" / "assets" / folder).iterdir() if path.is_file()).touch()
+    assert stale(built) == dependants(readers)
+
+
+def test_root_modules_belong_to_all(built: Path) -> None:
+    (built / "star1lib" / "records.py").touch()
+    assert stale(built) == STAGES
 
 
 def test_one_notebook(built: Path) -> None:
@@ -111,8 +119,12 @@ def test_a_damaged_result_reruns_its_stage(built: Path) -> None:
     assert stale(built) == dependants({"04_selection"})
 
 
-def test_imports_inside_functions_and_through_modules_count(repository: Path) -> None:
-    source = "from star1lib.training import variants"
-    names = {path.name for path in graph.closure(source, repository)}
-    assert {"variants.py", "sft.py", "rows.py", "checkpoints.py", "files.py"} <= names
-    assert "run.py" not in names
+def test_a_notebook_imports_what_its_stage_or_a_needed_stage_may(repository: Path) -> None:
+    """The static rule holds: a change of any imported package makes the notebook, or one that it needs, stale."""
+    reach: dict[str, set[str]] = {}
+    for stage in study.STAGES:
+        reach[stage.name] = set(stage.packages).union(*(reach[name] for name in stage.needs))
+        text = (repository / stage.notebook).read_text(encoding="utf-8")
+        imported = set(re.findall(r"from star1lib\.(\w+)", text)) - {"study"}
+        packages = {name for name in imported if (repository / "star1lib" / name).is_dir()}
+        assert packages <= reach[stage.name], stage.name
