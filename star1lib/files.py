@@ -133,14 +133,20 @@ def read_records(path: Path, model: type[RecordT]) -> list[RecordT]:
     return [parse_record(row, model, f"{path}, line {i}") for i, row in enumerate(read_jsonl(path), start=1)]
 
 
+def first_error(err: ValidationError) -> str:
+    """The first complaint of a validation as half a sentence: the field by its path, then what is wrong with it."""
+    first = err.errors()[0]
+    field = ".".join(map(str, first["loc"])) or "value"
+    message = first["msg"]
+    return f"field '{field}': {message[:1].lower()}{message[1:]}"
+
+
 def parse_record(row: Mapping[str, Any], model: type[RecordT], where: str) -> RecordT:
     """Validate one row; raise a :class:`UserError` naming the place and the field."""
     try:
         return model.model_validate(row)
     except ValidationError as err:
-        first = err.errors()[0]
-        field = ".".join(str(part) for part in first["loc"]) or "row"
-        raise UserError(f"{where}: field '{field}': {first['msg'].lower()}; correct the row and rerun.") from err
+        raise UserError(f"{where}: {first_error(err)}; correct the row and rerun.") from err
 
 
 def write_manifest(folder: Path, files: Iterable[Path], **facts: Any) -> Path:

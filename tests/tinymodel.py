@@ -1,4 +1,4 @@
-"""A Llama of a few thousand weights with SmolLM2's tokenizer, saved like any checkpoint."""
+"""A Llama of a few thousand weights with SmolLM2's tokenizer (without its weights), saved like any checkpoint."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from star1lib.models import checkpoints as model
 
 def save(folder: Path, seed: int = 0) -> Path:
     """Write the checkpoint; another seed gives other weights."""
-    tokenizer = AutoTokenizer.from_pretrained(model.smollm2_checkpoint())
+    tokenizer = AutoTokenizer.from_pretrained(model.tiny_checkpoint())
     torch.manual_seed(seed)
     config = LlamaConfig(
         vocab_size=len(tokenizer), hidden_size=16, intermediate_size=24, num_hidden_layers=1, num_attention_heads=2,

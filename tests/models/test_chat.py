@@ -14,7 +14,7 @@ USER = [{"role": "user", "content": "What is 2+3?"}]
 
 @pytest.fixture(scope="module")
 def tokenizer():
-    return AutoTokenizer.from_pretrained(model.smollm2_checkpoint())
+    return AutoTokenizer.from_pretrained(model.tiny_checkpoint())
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,8 @@ from star1lib import files as io
 from star1lib.study import graph
 from star1lib.study import stages as study
 
+# No bound on time decides a test; this one only ends a hang.
+HANG_S = 3600
 STAGES = [stage.name for stage in study.STAGES]
 
 
@@ -32,11 +34,12 @@ def copy(tmp_path_factory: pytest.TempPathFactory, repository: Path) -> Iterator
 
 
 def command(root: Path, *goals: str) -> list[str]:
+    """Make with this environment; without ENV no rule can set one up, whatever is newer."""
     return [
         "make",
         "--no-print-directory",
         "PROFILE=smoke",
-        "ENV=params/smoke.yaml",
+        "ENV=",
         f"PYTHON={sys.executable}",
         *goals,
     ]
@@ -55,7 +58,7 @@ def make(root: Path, *goals: str) -> subprocess.CompletedProcess[str]:
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=1500,
+        timeout=HANG_S,
         check=False,
     )
 
@@ -75,7 +78,7 @@ def finished(copy: Path) -> Path:
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     )
-    deadline = time.monotonic() + 900
+    deadline = time.monotonic() + HANG_S
     while not (copy / graph.executed("smoke", "04_selection")).exists():
         assert process.poll() is None, "the study ended before it could be killed"
         assert time.monotonic() < deadline
@@ -108,7 +111,7 @@ def test_report_links_everything(finished: Path) -> None:
         assert (page.parent / "notebooks" / f"{name}.html").exists()
     for picture in (finished / "build" / "smoke" / "figures").glob("*.svg"):
         assert picture.name in text
-    assert "SmolLM" in text or "smollm2" in text
+    assert "tiny" in text
     assert str(finished) not in text
 
 
