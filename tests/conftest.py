@@ -19,6 +19,14 @@ def repository() -> Path:
 
 
 @pytest.fixture(scope="session")
+def tiny() -> Path:
+    """The rehearsal model: two layers of random weights with the real tokenizer."""
+    from star1lib.models import checkpoints
+
+    return checkpoints.tiny_checkpoint()
+
+
+@pytest.fixture(scope="session")
 def mirror() -> Path:
     """The mirror of the public data; tests that need it are skipped without it."""
     named = os.environ.get("STAR1_DATA")

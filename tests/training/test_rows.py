@@ -11,8 +11,8 @@ from star1lib import files as io
 from star1lib.errors import UserError
 from star1lib.models import checkpoints as model
 from star1lib.records import Example, question_id, subset
-from star1lib.training.rows import rows, split_twins, tokenize
-from star1lib.training.variants import Recipe, held_out_twins, training_rows
+from star1lib.training.rows import mask_of, rows, split_benign, tokenize
+from star1lib.training.variants import Recipe, held_out_benign, training_rows
 
 
 def example(text: str, thinking: str = "Let me weigh this.", answer: str = "I can't help.") -> Example:
@@ -55,6 +55,14 @@ def test_loss_is_on_the_answer_alone(tokenizer: Any, thinking: bool) -> None:
     assert tokenizer.decode(masked) == prompt
 
 
+def test_the_mask_of_a_row_is_shown_token_by_token(tokenizer: Any) -> None:
+    [row] = rows([example("Tell me how.")], thinking=True)
+    tokens, mask = mask_of(row, tokenizer)
+    assert len(tokens) == len(mask)
+    assert "".join(t for t, m in zip(tokens, mask, strict=True) if m) == row.completion + tokenizer.eos_token
+    assert mask == sorted(mask)
+
+
 def test_templates_that_open_the_thinking_get_it_once(tokenizer: Any) -> None:
     class Opened:
         eos_token_id = tokenizer.eos_token_id
@@ -79,19 +87,19 @@ def test_subset_is_seeded_ordered_and_bounded() -> None:
     assert all(len(item.thinking) < 20 for item in subset(pool, 10, seed=1, max_chars=45))
 
 
-def test_twins_are_held_out_whatever_an_arm_takes(tmp_path: Path) -> None:
-    twins = [example(f"benign {i}", answer="Of course, here is how.") for i in range(10)]
-    io.write_jsonl(tmp_path / "twins.jsonl", twins)
+def test_benign_variants_are_held_out_whatever_a_variant_takes(tmp_path: Path) -> None:
+    benign = [example(f"benign {i}", answer="Of course, here is how.") for i in range(10)]
+    io.write_jsonl(tmp_path / "twins.jsonl", benign)
     io.write_jsonl(tmp_path / "selected.jsonl", [example(f"q{i}") for i in range(6)])
-    trained = training_rows(Recipe(thinking=False, twins=3), tmp_path, 0, None, twins_for_training=4)
-    held = {twin.question for twin in held_out_twins(tmp_path, 4, 0)}
+    trained = training_rows(Recipe(thinking=False, benign=3), tmp_path, 0, None, benign_for_training=4)
+    held = {one.question for one in held_out_benign(tmp_path, 4, 0)}
     assert len(held) == 6
     assert not held & {row.prompt for row in trained}
     assert sum(row.kind == "benign" for row in trained) == 3
-    with pytest.raises(UserError, match="twins asked for"):
-        training_rows(Recipe(twins=5), tmp_path, 0, None, twins_for_training=4)
+    with pytest.raises(UserError, match="benign rows asked for"):
+        training_rows(Recipe(benign=5), tmp_path, 0, None, benign_for_training=4)
     with pytest.raises(UserError, match="held out"):
-        split_twins(twins, 10, 0)
+        split_benign(benign, 10, 0)
 
 
 def test_an_empty_pool_is_a_sentence(tmp_path: Path) -> None:

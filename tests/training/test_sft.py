@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tinymodel
 
 from star1lib import files as io
 from star1lib.errors import UserError
@@ -30,27 +31,7 @@ ROWS = [
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A two-layer Llama with the real tokenizer, saved as a checkpoint."""
-    import torch
-    from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
-
-    folder = tmp_path_factory.mktemp("tiny")
-    tokenizer = AutoTokenizer.from_pretrained(model.tiny_checkpoint())
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        tie_word_embeddings=True,
-        pad_token_id=tokenizer.pad_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-    )
-    LlamaForCausalLM(config).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return str(folder)
+    return str(tinymodel.save(tmp_path_factory.mktemp("tiny")))
 
 
 def config(**changes: Any) -> train.TrainConfig:
@@ -70,12 +51,12 @@ def test_defaults_are_the_papers() -> None:
 
 
 def test_trains_once_and_learns(tiny: str, tmp_path: Path) -> None:
-    first = train.train("arm", ROWS, tiny, tmp_path, config())
+    first = train.train("variant", ROWS, tiny, tmp_path, config())
     losses = [entry["loss"] for entry in train.history(first)]
     assert len(losses) == 6
     assert losses[-1] < losses[0]
     stamp = (first / io.MANIFEST).stat().st_mtime_ns
-    assert train.train("arm", ROWS, tiny, tmp_path, config()) == first
+    assert train.train("variant", ROWS, tiny, tmp_path, config()) == first
     assert (first / io.MANIFEST).stat().st_mtime_ns == stamp
     assert not list(tmp_path.glob(".*partial"))
     manifest = io.read_json(first / io.MANIFEST)
@@ -88,17 +69,20 @@ def test_name_changes_with_rows_settings_and_base(tiny: str) -> None:
         train.key_of(ROWS, tiny, config()),
         train.key_of(ROWS[1:], tiny, config()),
         train.key_of(ROWS, tiny, config(learning_rate=2e-3)),
+        train.key_of(ROWS, tiny, config(order="shuffled")),
         train.key_of(ROWS, "tiny", config()),
     }
-    assert len(keys) == 4
+    assert len(keys) == 5
 
 
+@pytest.mark.parametrize("order", ["length_grouped", "shuffled"])
 def test_a_killed_run_goes_on_and_ends_at_the_same_weights(
-    tiny: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, order: str
 ) -> None:
     import torch
 
-    undisturbed = weights(train.train("arm", ROWS, tiny, tmp_path / "a", config(), save_steps=2))
+    chosen = config(order=order)
+    undisturbed = weights(train.train("variant", ROWS, tiny, tmp_path / "a", chosen, save_steps=2))
 
     class Killed(BaseException):
         pass
@@ -119,14 +103,14 @@ def test_a_killed_run_goes_on_and_ends_at_the_same_weights(
 
     monkeypatch.setattr(train, "_progress", killer)
     with pytest.raises(Killed):
-        train.train("arm", ROWS, tiny, tmp_path / "b", config(), save_steps=2)
+        train.train("variant", ROWS, tiny, tmp_path / "b", chosen, save_steps=2)
     [work] = (tmp_path / "b").glob(".*partial")
-    assert not list((tmp_path / "b").glob("arm-*"))
+    assert not list((tmp_path / "b").glob("variant-*"))
     torn = work / "checkpoint-99"
     shutil.copytree(work / "checkpoint-4", torn)
     (torn / "trainer_state.json").write_text('{"half')
     monkeypatch.setattr(train, "_progress", real)
-    resumed = weights(train.train("arm", ROWS, tiny, tmp_path / "b", config(), save_steps=2))
+    resumed = weights(train.train("variant", ROWS, tiny, tmp_path / "b", chosen, save_steps=2))
     for name, tensor in undisturbed.items():
         assert torch.allclose(tensor, resumed[name], atol=1e-6), name
 
@@ -154,7 +138,7 @@ def test_our_loss_is_trls_loss(tiny: str) -> None:
         def unwrap_model(self, wrapped: Any) -> Any:
             return wrapped
 
-    trainer = object.__new__(train._trainer_class())
+    trainer = object.__new__(train._trainer_class("length_grouped"))
     trainer.accelerator = Accelerator()
     inputs = {"input_ids": ids, "attention_mask": seen, "labels": labels}
     assert torch.allclose(trainer.compute_loss(net, inputs), reference, atol=1e-5)
@@ -174,16 +158,16 @@ def test_batches_hold_like_lengths_in_a_seeded_order() -> None:
 
 
 def test_damaged_weights_are_trained_again(tiny: str, tmp_path: Path) -> None:
-    folder = train.train("arm", ROWS[:2], tiny, tmp_path, config(epochs=1))
+    folder = train.train("variant", ROWS[:2], tiny, tmp_path, config(epochs=1))
     file = next(folder.glob("*.safetensors"))
     file.write_bytes(file.read_bytes()[:100])
-    assert train.train("arm", ROWS[:2], tiny, tmp_path, config(epochs=1)) == folder
+    assert train.train("variant", ROWS[:2], tiny, tmp_path, config(epochs=1)) == folder
     assert file.stat().st_size > 100
 
 
 def test_empty_training_set_and_unknown_base(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no training rows"):
-        train.train("arm", [], "tiny", tmp_path, config())
+        train.train("variant", [], "tiny", tmp_path, config())
     with pytest.raises(UserError, match="cannot be loaded"):
         model.load(str(tmp_path / "nothing"))
     with pytest.raises(UserError, match="did not finish"):
