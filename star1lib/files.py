@@ -134,14 +134,6 @@ def read_records(path: Path, model: type[RecordT]) -> list[RecordT]:
     return [parse_record(row, model, f"{path}, line {i}") for i, row in enumerate(read_jsonl(path), start=1)]
 
 
-def first_error(err: ValidationError) -> str:
-    """The first complaint of a validation as half a sentence: the field by its path, then what is wrong with it."""
-    first = err.errors()[0]
-    field = ".".join(map(str, first["loc"])) or "value"
-    message = first["msg"]
-    return f"field '{field}': {message[:1].lower()}{message[1:]}"
-
-
 def parse_record(row: Mapping[str, Any], model: type[RecordT], where: str) -> RecordT:
     """Validate one row; raise a :class:`UserError` naming the place and the field."""
     try:

@@ -1,7 +1,7 @@
-"""Measuring arms on benchmarks: one call per notebook, one cache for the whole study.
+"""Measuring variants on benchmarks: one call per notebook, one cache for the whole study.
 
-Each arm is generated for once per benchmark and settings; a second stage that asks for the same
-arm and benchmark reads what the first one wrote.
+Each variant is generated for once per benchmark and settings; a second stage that asks for the same
+variant and benchmark reads what the first one wrote.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ ITEMS = "items.jsonl"
 
 
 def measure(
-    arms: Sequence[Variant],
+    variants: Sequence[Variant],
     benchmarks: Sequence[str],
     *,
     cache: str | Path,
@@ -34,7 +34,7 @@ def measure(
     mirror: str | None = None,
     twins: Sequence[Example] = (),
 ) -> list[ItemResult]:
-    """Generate and judge every arm on every benchmark; items in the order of arms, then benchmarks.
+    """Generate and judge every variant on every benchmark; items in the order of variants, then benchmarks.
 
     `limits` caps a benchmark's questions (a seeded sample); `generation` names a protocol and its
     settings; `twins` are the held-out benign twins, the items of the benchmark `Twins`;
@@ -43,9 +43,9 @@ def measure(
     extra = {"Twins": [Question.make(twin.question, twin.source, twin_of=twin.meta.get("twin_of")) for twin in twins]}
     asked = Judges(judges, roles=roles, journals=Path(cache) / "judges")
     items: list[ItemResult] = []
-    for arm in arms:
+    for variant in variants:
         items += evaluate(
-            Subject(variant=arm.name, model=arm.checkpoint, thinking=arm.thinking),
+            Subject(variant=variant.name, model=variant.checkpoint, thinking=variant.thinking),
             list(benchmarks),
             folder=Path(cache),
             protocol=protocol(**generation),

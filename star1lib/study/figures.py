@@ -160,7 +160,7 @@ def _main(data: dict[str, pd.DataFrame]) -> Any:
 def _pipeline(data: dict[str, pd.DataFrame]) -> Any:
     from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
-    funnel, arms = data["funnel"], data["arms"]
+    funnel, variants = data["funnel"], data["variants"]
     scores, selection = data["scores"], data["selection"]
     first = funnel[funnel["step"] == funnel["step"].iloc[0]]["before"].sum()
     last = funnel[funnel["step"] == funnel["step"].iloc[-1]]["after"].sum()
@@ -170,7 +170,7 @@ def _pipeline(data: dict[str, pd.DataFrame]) -> Any:
         ("2.1 decontamination", f"{last:,} left after\nthree kinds of dedup"),
         ("2.2 deliberation", f"{traces:,} traces over\nwritten policies"),
         ("2.3 selection", f"{data['balance']['size'].max():,} with full marks,\n{_selected(data)} selected"),
-        ("3.1 fine-tuning", f"{len(arms)} arms\ntrained"),
+        ("3.1 fine-tuning", f"{len(variants)} variants\ntrained"),
         ("3.2, 4 evaluation", f"{len(selection)} categories,\nsafety and reasoning"),
     )
     figure, (axes,) = parts.canvas(11, 1.9)
@@ -195,7 +195,7 @@ def _selected(data: dict[str, pd.DataFrame]) -> str:
 
 FIGURES: dict[str, Figure] = {
     "pipeline": Figure(
-        ("funnel", "scores", "selection", "balance", "arms"), _pipeline, "The pipeline with the counts of this run."
+        ("funnel", "scores", "selection", "balance", "variants"), _pipeline, "The pipeline with the counts of this run."
     ),
     "funnel": Figure(("funnel",), _funnel, "Questions left after each step of deduplication and decontamination."),
     "categories": Figure(("categories",), _categories, "Questions per category as tagged here."),

@@ -26,7 +26,7 @@ _SECTIONS: tuple[tuple[str, str, tuple[str, ...], tuple[str, ...]], ...] = (
     ("pipeline", "The pipeline and who plays which role", ("pipeline",), ("roles",)),
     ("data", "Data: sources, funnel, selection", ("funnel", "categories", "scores", "selection"), ("sources",)),
     ("audits", "Audits of tagger and scorer", ("balance",), ("tagger_audit", "scorer_audit", "scorer_agreement")),
-    ("training", "Training", ("losses",), ("arms",)),
+    ("training", "Training", ("losses",), ("variants",)),
     ("safety", "Safety", ("safety",), ("safety", "safety_differences", "judges_crossed")),
     ("reasoning", "Reasoning", ("reasoning",), ("reasoning", "reasoning_differences")),
     ("quality", "High against medium scores", ("quality",), ("quality", "quality_differences")),

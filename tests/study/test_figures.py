@@ -40,7 +40,7 @@ def out(tmp_path: Path) -> Path:
     ]
     tables.write(out, "balance", balance)
     tables.write(out, "losses", [{"arm": "star1", "step": s, "epoch": s / 3, "loss": 3.0 - s / 9} for s in range(1, 7)])
-    tables.write(out, "arms", [{"name": "star1", "rows": 4, "twins": 0}])
+    tables.write(out, "variants", [{"name": "star1", "rows": 4, "benign": 0}])
     tables.write(
         out, "roles", [{"role": "teacher", "played_by": "hand-written corpus", "stands_in_for": "DeepSeek-R1"}]
     )
