@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
+import time
 
 import httpx
 import pytest
@@ -67,3 +70,21 @@ def test_a_server_that_never_gets_ready_is_stopped(fake, tmp_path):
 def test_a_missing_python_is_named(tmp_path):
     with pytest.raises(UserError, match="no such Python"), serving.serve(tmp_path, python=tmp_path / "none"):
         pass
+
+
+def test_the_server_ends_with_a_killed_parent(fake, tmp_path):
+    code = (
+        "import sys, time; from pathlib import Path; from star1lib.models import serving\n"
+        "with serving.serve(Path('ckpt'), python=Path(sys.argv[1]), timeout=30) as server:\n"
+        "    print(server.base_url, flush=True); time.sleep(60)"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "TMPDIR": str(tmp_path)}
+    command = [sys.executable, "-c", code, str(fake(GOOD))]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as parent:
+        assert parent.stdout is not None
+        url = parent.stdout.readline().strip()
+        assert httpx.get(f"{url}/models", trust_env=False).status_code == 401
+        parent.kill()
+    time.sleep(1)
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(f"{url}/models", trust_env=False)
