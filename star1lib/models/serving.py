@@ -1,0 +1,151 @@
+"""A vLLM server of a checkpoint on loopback for as long as a `with` block lasts.
+
+vLLM lives in an environment of its own, so it is named by that environment's Python. The server speaks
+OpenAI's interface; Inspect reaches it as `openai-api/vllm/NAME` with `Server.base_url` and `Server.api_key`.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+
+from star1lib.errors import UserError, shorten
+
+HOST = "127.0.0.1"
+_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of prctl(2)
+
+
+@dataclass(frozen=True)
+class Server:
+    """Where a running server is, the name it serves the checkpoint under, and its key (never shown)."""
+
+    base_url: str
+    name: str
+    api_key: str = field(repr=False)
+
+    @property
+    def model(self) -> str:
+        """The model's name for Inspect."""
+        return f"openai-api/vllm/{self.name}"
+
+
+@contextmanager
+def serve(
+    checkpoint: Path,
+    *,
+    python: Path,
+    port: int | None = None,
+    dtype: str = "float32",
+    max_model_len: int = 1024,
+    max_num_seqs: int = 32,
+    timeout: float = 600.0,
+) -> Iterator[Server]:
+    """Serve `checkpoint` until the block ends; the key is `VLLM_API_KEY`, else a random one.
+
+    A server that dies or is not ready after `timeout` seconds is a :class:`UserError` with its log's last line.
+    """
+    if not python.exists():
+        raise UserError(f"{python}: no such Python; run `make serve` once to set up vLLM, or name another.")
+    key = os.environ.get("VLLM_API_KEY") or secrets.token_urlsafe(24)
+    port = port or _free_port()
+    server = Server(f"http://{HOST}:{port}/v1", checkpoint.name, key)
+    command = [str(python), "-m", "vllm.entrypoints.openai.api_server", "--model", str(checkpoint)]
+    command += ["--served-model-name", server.name, "--host", HOST, "--port", str(port), "--dtype", dtype]
+    command += ["--max-model-len", str(max_model_len), "--max-num-seqs", str(max_num_seqs)]
+    command += [] if _has_gpu() else ["--enforce-eager"]
+    libc = ctypes.CDLL(None) if sys.platform == "linux" else None  # loaded before the fork, not after it
+
+    def end_with_parent() -> None:
+        if libc is not None:
+            libc.prctl(_DEATH_SIGNAL, signal.SIGTERM)
+
+    with tempfile.TemporaryDirectory(prefix="star1-vllm-") as folder:
+        log = Path(folder) / "server.log"
+        with log.open("wb") as out:
+            child = subprocess.Popen(
+                command,
+                env=_environment(key),
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                preexec_fn=end_with_parent,
+            )
+        try:
+            _wait(child, server, log, timeout)
+            yield server
+        finally:
+            _stop(child)
+
+
+def _has_gpu() -> bool:
+    return shutil.which("nvidia-smi") is not None
+
+
+def _environment(key: str) -> dict[str, str]:
+    """The key goes by environment: other users can read a command line."""
+    cpu = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
+    cpu["OMP_NUM_THREADS"] = str(os.cpu_count() or 1)
+    return {**({} if _has_gpu() else cpu), **os.environ, "HF_HUB_OFFLINE": "1", "VLLM_API_KEY": key}
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        return int(probe.getsockname()[1])
+
+
+def _wait(child: subprocess.Popen[bytes], server: Server, log: Path, timeout: float) -> None:
+    end = time.monotonic() + timeout
+    while time.monotonic() < end:
+        if child.poll() is not None:
+            raise UserError(f"vLLM: the server ended with code {child.returncode}: {_last_line(log, server.api_key)}")
+        if _ready(server):
+            return
+        time.sleep(0.1)
+    raise UserError(f"vLLM: the server was not ready after {timeout:g} s: {_last_line(log, server.api_key)}")
+
+
+def _ready(server: Server) -> bool:
+    """Healthy, and it lists our model: another server on the same port does not count."""
+    headers = {"Authorization": f"Bearer {server.api_key}"}
+    try:
+        with httpx.Client(trust_env=False, timeout=5, headers=headers) as client:
+            if client.get(server.base_url.removesuffix("/v1") + "/health").status_code != 200:
+                return False
+            listed = client.get(f"{server.base_url}/models").json()["data"]
+            return server.name in [model["id"] for model in listed]
+    except (httpx.HTTPError, ValueError, KeyError, TypeError):
+        return False
+
+
+def _last_line(log: Path, key: str) -> str:
+    lines = log.read_text(encoding="utf-8", errors="replace").replace(key, "***").split("\n")
+    return shorten(next((line for line in reversed(lines) if line.strip()), "its log is empty"), 200)
+
+
+def _stop(child: subprocess.Popen[bytes]) -> None:
+    """End the server and the engine processes it started: they share its process group."""
+    for how in (signal.SIGTERM, signal.SIGKILL):
+        try:
+            os.killpg(child.pid, how)
+            child.wait(timeout=10)
+        except ProcessLookupError:
+            break
+        except subprocess.TimeoutExpired:
+            continue
+    child.wait()
