@@ -1,4 +1,4 @@
-"""Shared drawing: colours of arms, dots with intervals, and pictures that come out the same every time."""
+"""Shared drawing: colours of variants, dots with intervals, and pictures that come out the same every time."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def _dot(axes: Any, row: dict[Any, Any], position: float) -> None:
 
 
 def legend(axes: Any, variants: Sequence[str]) -> None:
-    """The arms' colours above the axes."""
+    """The variants' colours above the axes."""
     from matplotlib.lines import Line2D
 
     handles = [Line2D([], [], color=colour(name), marker="o", lw=2, label=label(name)) for name in variants]

@@ -106,7 +106,7 @@ def _balance(data: dict[str, pd.DataFrame]) -> Any:
 def _losses(data: dict[str, pd.DataFrame]) -> Any:
     frame = data["losses"]
     figure, (axes,) = parts.canvas(6.8, 3.2)
-    for arm, rows in frame.groupby("arm", sort=False):
+    for arm, rows in frame.groupby("variant", sort=False):
         smooth = rows["loss"].ewm(span=5).mean()
         axes.plot(rows["epoch"], rows["loss"], color=parts.colour(str(arm)), alpha=0.25, lw=1)
         axes.plot(rows["epoch"], smooth, color=parts.colour(str(arm)), lw=2, label=parts.label(str(arm)))

@@ -15,8 +15,8 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError
 
 from star1lib.errors import UserError
-from star1lib.files import first_error, parse_record, read_jsonl, read_records, write_stage
-from star1lib.records import Example, NonEmpty, Record, subset
+from star1lib.files import parse_record, read_jsonl, read_records, write_stage
+from star1lib.records import Example, NonEmpty, Record, first_error, subset
 from star1lib.training.rows import TrainRow, rows, split_benign
 from star1lib.training.sft import TrainConfig, history, train
 

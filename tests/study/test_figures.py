@@ -39,7 +39,9 @@ def out(tmp_path: Path) -> Path:
         {"size": 4, "source_entropy": 1.5, "category_entropy": 2.5, "which": "selected"},
     ]
     tables.write(out, "balance", balance)
-    tables.write(out, "losses", [{"arm": "star1", "step": s, "epoch": s / 3, "loss": 3.0 - s / 9} for s in range(1, 7)])
+    tables.write(
+        out, "losses", [{"variant": "star1", "step": s, "epoch": s / 3, "loss": 3.0 - s / 9} for s in range(1, 7)]
+    )
     tables.write(out, "variants", [{"name": "star1", "rows": 4, "benign": 0}])
     tables.write(
         out, "roles", [{"role": "teacher", "played_by": "hand-written corpus", "stands_in_for": "DeepSeek-R1"}]
