@@ -79,7 +79,7 @@ def finished(copy: Path) -> Path:
         start_new_session=True,
     )
     deadline = time.monotonic() + HANG_S
-    while not (copy / graph.executed("smoke", "04_selection")).exists():
+    while not (copy / runner.executed("smoke", "04_selection")).exists():
         assert process.poll() is None, "the study ended before it could be killed"
         assert time.monotonic() < deadline
         time.sleep(0.2)
