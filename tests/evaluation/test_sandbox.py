@@ -481,3 +481,20 @@ def test_plain_data_crosses_unchanged(value):
 
 def test_other_objects_cross_as_nothing():
     assert confine_roles.decode(confine_roles.encode(range(3))) != range(3)
+
+
+@needs_confinement
+def test_no_memory_outside_the_limit_of_a_process() -> None:
+    """System V segments belong to no process, so no limit of a process counts them: none can be made."""
+    program = dedent("""
+        import ctypes
+
+        libc = ctypes.CDLL(None, use_errno=True)
+        made = libc.shmget(0, 64 << 20, 0o1600)
+
+        def f(x):
+            return made
+    """)
+    check = "def check(candidate):\n    assert candidate(0) == -1\n"
+    verdict = run(program, check, "f", SHORT)
+    assert verdict.passed, (verdict.status, verdict.reason)

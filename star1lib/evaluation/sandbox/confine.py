@@ -11,10 +11,10 @@ but local ones; an empty environment; no standard input or output; limits on CPU
 memory, processes, open files, file size and size of /tmp. When it ends or its time is up, the
 kernel kills the whole process namespace, detached children included.
 
-What this does not protect against: a flaw in the kernel (system calls other than those for sockets
-are not filtered); timing or other side channels; load within the limits (memory is limited per
-process, so a program may hold `processes` times `memory_mb`); reading the public files of the
-system's library folders. It is not a virtual machine: run code from an adversary in one.
+What this does not protect against: a flaw in the kernel (system calls other than those for sockets and
+System V shared memory are not filtered); timing or other side channels; load within the limits (memory
+is limited per process, so a program may hold `processes` times `memory_mb`); reading the public files of
+the system's library folders. It is not a virtual machine: run code from an adversary in one.
 
 Linux on x86-64 or ARM64 only, as root or where the kernel lets users make namespaces. Elsewhere
 :func:`available` says why not and :func:`run` refuses. Packages outside the standard library cannot

@@ -113,9 +113,13 @@ def build_root(config: dict[str, Any]) -> None:
     os.chdir("/tmp")
 
 
-def forbid_sockets() -> None:
-    """Let socket(2) make local sockets only: virtual-machine sockets, for one, ignore network namespaces."""
-    arch, socket = {"x86_64": (0xC000003E, 41), "aarch64": (0xC00000B7, 198)}[os.uname().machine]
+def forbid_calls() -> None:
+    """Let socket(2) make local sockets only, and no System V shared memory be made.
+
+    Virtual-machine sockets, for one, ignore network namespaces; shared segments count in no memory limit of a process.
+    """
+    numbers = {"x86_64": (0xC000003E, 41, 29), "aarch64": (0xC00000B7, 198, 194)}
+    arch, socket, shmget = numbers[os.uname().machine]
     load, equal, at_least, give = 0x20, 0x15, 0x35, 0x06
     allow, deny, kill = 0x7FFF0000, 0x00050000 | 13, 0x80000000
     program = [
@@ -123,8 +127,9 @@ def forbid_sockets() -> None:
         (equal, 1, 0, arch),
         (give, 0, 0, kill),
         (load, 0, 0, 0),
-        (at_least, 5, 0, 0x40000000),  # the second system-call table of x86-64
-        (equal, 4, 0, 425),  # io_uring_setup: its rings could open sockets unseen
+        (at_least, 6, 0, 0x40000000),  # the second system-call table of x86-64
+        (equal, 5, 0, 425),  # io_uring_setup: its rings could open sockets unseen
+        (equal, 4, 0, shmget),
         (equal, 0, 2, socket),
         (load, 0, 0, 16),
         (equal, 0, 1, 1),
@@ -165,7 +170,7 @@ def give_up(config: dict[str, Any]) -> None:
     call("prctl", SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     header = (ctypes.c_uint32 * 2)(0x20080522, 0)
     call("capset", header, (ctypes.c_uint32 * 6)())
-    forbid_sockets()
+    forbid_calls()
 
 
 def rearrange(fds: dict[int, int]) -> None:
