@@ -17,26 +17,25 @@ log = logging.getLogger("star1lib")
 
 
 def _check(args: argparse.Namespace) -> None:
-    from star1lib.study import profiles as profile
+    from star1lib.study import profiles
 
-    profile.check(profile.load(args.profile))
+    profiles.check(profiles.load(args.profile))
     log.info("profile '%s': every setting is known to its notebook", args.profile)
 
 
 def _graph(args: argparse.Namespace) -> None:
-    from star1lib.study import profiles as profile
-    from star1lib.study import runner
+    from star1lib.study import profiles, runner
 
-    loaded = profile.load(args.profile)
-    profile.check(loaded)
+    loaded = profiles.load(args.profile)
+    profiles.check(loaded)
     runner.write_graph(loaded, mirror=_mirror())
 
 
 def _run(args: argparse.Namespace) -> None:
-    from star1lib.study import profiles as profile
+    from star1lib.study import profiles
     from star1lib.study import runner as run
 
-    run.run_stage(profile.load(args.profile), args.stage)
+    run.run_stage(profiles.load(args.profile), args.stage)
 
 
 def _figures(args: argparse.Namespace) -> None:
@@ -47,10 +46,9 @@ def _figures(args: argparse.Namespace) -> None:
 
 
 def _report(args: argparse.Namespace) -> None:
-    from star1lib.study import profiles as profile
-    from star1lib.study import report
+    from star1lib.study import profiles, report
 
-    page = report.build(profile.load(args.profile), mirror=_mirror())
+    page = report.build(profiles.load(args.profile), mirror=_mirror())
     log.info("report:  %s", page)
     log.info("figures: %s", page.parent.parent / "figures")
 
@@ -63,10 +61,9 @@ def _publish(args: argparse.Namespace) -> None:
 
 
 def _cost(args: argparse.Namespace) -> None:
-    from star1lib.study import cost as estimate
-    from star1lib.study import profiles as profile
+    from star1lib.study import cost, profiles
 
-    log.info("%s", estimate.table(profile.load(args.profile), mirror=_mirror()))
+    log.info("%s", cost.table(profiles.load(args.profile), mirror=_mirror()))
 
 
 def _export(args: argparse.Namespace) -> None:
@@ -75,10 +72,9 @@ def _export(args: argparse.Namespace) -> None:
     from star1lib.files import read_records
     from star1lib.records import Example
     from star1lib.selection import export
-    from star1lib.study import profiles as profile
-    from star1lib.study import stages as study
+    from star1lib.study import profiles, stages
 
-    out = study.BUILD / profile.load(args.profile).name
+    out = stages.BUILD / profiles.load(args.profile).name
     rows = read_records(out / "04_selection" / "selected.jsonl", Example)
     log.info("%s", export.write(Path(args.out or out / "dataset"), rows, facts={"profile": args.profile}))
 

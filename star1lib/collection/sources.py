@@ -33,10 +33,10 @@ def load(name: str, mirror: Path | None = None) -> list[Question]:
 
     Raises :class:`UserError` when the set is unknown, not at hand, damaged, or does not have its count.
     """
-    from star1lib.collection import download as fetch
+    from star1lib.collection import download
 
     row = source(name)
-    files = fetch.locate(row, mirror)
+    files = download.locate(row, mirror)
     pairs = [pair for file in files for pair in row.read(file)]
     allowed = {count for count in (row.expected, row.mirror_rows) if count is not None}
     if allowed and not row.export and len(pairs) not in allowed:

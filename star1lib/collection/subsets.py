@@ -152,7 +152,7 @@ def export_subsets(out: Path, load: Callable[[str], Iterable[Row]] | None = None
 
 
 def _pinned_rows(name: str) -> Iterable[Row]:
-    from star1lib.collection import download as fetch
+    from star1lib.collection import download
     from star1lib.collection.readers import rows_of
 
-    return (row for path in fetch.hub_files(sources.source(name)) for _, row in rows_of(path))
+    return (row for path in download.hub_files(sources.source(name)) for _, row in rows_of(path))

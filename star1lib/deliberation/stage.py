@@ -15,8 +15,7 @@ from typing import Any
 
 from star1lib.collection import corpus
 from star1lib.collection import released as published
-from star1lib.deliberation import taggers as tagging
-from star1lib.deliberation import teachers as standins
+from star1lib.deliberation import taggers, teachers
 from star1lib.errors import UserError
 from star1lib.files import read_records, write_stage
 from star1lib.models import embed
@@ -67,8 +66,8 @@ def deliberate(
 
 def _from_corpus(kept: Sequence[Question], withheld: list[str]) -> Deliberation:
     written = corpus.load()
-    tagged = tagging.tag(kept, tagging.ZeroShotTagger(embed.encode))
-    examples, unanswered = standins.deliberate(tagged, written)
+    tagged = taggers.tag(kept, taggers.ZeroShotTagger(embed.encode))
+    examples, unanswered = teachers.deliberate(tagged, written)
     gold = {row.id: list(row.category) for row in written.rows}
     return Deliberation("corpus", tagged, examples, gold, unanswered, withheld)
 
@@ -77,15 +76,15 @@ def _from_published(mirror: str | None, limit: int | None, seed: int) -> Deliber
     rows, withheld = withhold(published.load("STAR-1", Path(mirror) if mirror else None))
     examples = subset(rows, limit, seed)
     questions = [Question.make(example.question, example.source) for example in examples]
-    tagged = tagging.tag(questions, tagging.ZeroShotTagger(embed.encode))
+    tagged = taggers.tag(questions, taggers.ZeroShotTagger(embed.encode))
     gold = {question.id: list(e.category) for question, e in zip(questions, examples, strict=True)}
     return Deliberation("published", tagged, examples, gold, [], withheld)
 
 
 def _from_roles(kept: Sequence[Question], withheld: list[str], given: Mapping[str, Any], folder: Path) -> Deliberation:
     roles = players(given, ("classifier", "teacher"))
-    tagged, tag_errors = tagging.tag_with_model(kept, roles["classifier"], folder / "classifier.journal")
-    examples, errors = standins.deliberate_with_model(tagged, roles["teacher"], folder / "teacher.journal")
+    tagged, tag_errors = taggers.tag_with_model(kept, roles["classifier"], folder / "classifier.journal")
+    examples, errors = teachers.deliberate_with_model(tagged, roles["teacher"], folder / "teacher.journal")
     answered = {example.id for example in examples}
     return Deliberation(
         "roles",
@@ -128,7 +127,7 @@ def roles_table(result: Deliberation) -> list[dict[str, Any]]:
         return [{"role": "teacher", "played_by": teacher, "stands_in_for": ""}]
     rows = [
         {"role": role, "played_by": played_by, "stands_in_for": stands_in_for}
-        for role, (played_by, stands_in_for) in standins.STANDIN.items()
+        for role, (played_by, stands_in_for) in teachers.STANDIN.items()
     ]
     if result.origin == "published":
         released = {"teacher": "DeepSeek-R1 (released rows)", "scorer": "GPT-4o (released scores)"}
@@ -159,11 +158,11 @@ def tagger_table(result: Deliberation) -> list[dict[str, Any]]:
     guess = [list(row.category) for row in rows]
     if not rows:
         return []
-    table = [{"tagger": "zero-shot", **row} for row in tagging.tagger_table(gold, guess)]
+    table = [{"tagger": "zero-shot", **row} for row in taggers.tagger_table(gold, guess)]
     if len(rows) < _ENOUGH_TO_FIT:
         return table
-    learn, report = tagging.halves([row.id for row in rows])
-    fitted = tagging.FittedTagger(embed.encode)
+    learn, report = taggers.halves([row.id for row in rows])
+    fitted = taggers.FittedTagger(embed.encode)
     fitted.fit([rows[place].question for place in learn], [gold[place] for place in learn])
     said = {
         "zero-shot, held-out half": [guess[place] for place in report],
@@ -171,7 +170,7 @@ def tagger_table(result: Deliberation) -> list[dict[str, Any]]:
     }
     held_out = [gold[place] for place in report]
     for name, answers in said.items():
-        totals = [row for row in tagging.tagger_table(held_out, answers) if row["category"] in ("micro", "macro")]
+        totals = [row for row in taggers.tagger_table(held_out, answers) if row["category"] in ("micro", "macro")]
         table += [{"tagger": name, **row} for row in totals]
     return table
 

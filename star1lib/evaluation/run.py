@@ -23,8 +23,7 @@ from star1lib.evaluation.benchmarks.common import Answer, Benchmark, Grade
 from star1lib.evaluation.judges import Judges
 from star1lib.evaluation.settings import Protocol
 from star1lib.files import fingerprint, read_manifest, read_records, write_jsonl, write_manifest
-from star1lib.models import chat
-from star1lib.models import checkpoints as models
+from star1lib.models import chat, checkpoints
 from star1lib.records import ItemResult, Question
 from star1lib.safeguards import refusal_snippet, sexualizes_minor
 
@@ -134,7 +133,7 @@ class _Run:
         return items
 
     def _key(self) -> str:
-        weights = self.subject.model if self.subject.served else models.weights_fingerprint(self.subject.model)
+        weights = self.subject.model if self.subject.served else checkpoints.weights_fingerprint(self.subject.model)
         asked = [[question.id, self.benchmark.ask(question)] for question in self.questions]
         return fingerprint([FORMAT, weights, self.subject.thinking, asked, self._generation()])
 

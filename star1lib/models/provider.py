@@ -28,8 +28,7 @@ from inspect_ai.model import (
 from inspect_ai.tool import ToolChoice, ToolInfo
 
 from star1lib.errors import UserError
-from star1lib.models import chat, generate
-from star1lib.models import checkpoints as models
+from star1lib.models import chat, checkpoints, generate
 from star1lib.models.batcher import Batcher
 from star1lib.models.generate import Generation
 
@@ -93,7 +92,7 @@ class LocalModel(ModelAPI):
         if self._loaded is None:
             import torch
 
-            model, tokenizer = models.load(self.path)
+            model, tokenizer = checkpoints.load(self.path)
             model.train(False)
             if torch.cuda.is_available():
                 model = model.to("cuda")
@@ -141,12 +140,12 @@ class LocalModel(ModelAPI):
 
 def fingerprint(path: str, thinking: bool) -> str:
     """What names a local subject: weights, thinking or not, the version of the decoding."""
-    return f"{models.weights_fingerprint(path)}-{'thinking' if thinking else 'direct'}-v{generate.VERSION}"
+    return f"{checkpoints.weights_fingerprint(path)}-{'thinking' if thinking else 'direct'}-v{generate.VERSION}"
 
 
 def local_model(variant: str, path: str, thinking: bool, batch_size: int | None = None) -> Model:
     """An Inspect model over a local checkpoint, loaded when it is first asked."""
-    os.environ.setdefault("HF_HUB_OFFLINE", "1" if os.path.isdir(models.resolve(path)) else "0")  # noqa: PTH112
+    os.environ.setdefault("HF_HUB_OFFLINE", "1" if os.path.isdir(checkpoints.resolve(path)) else "0")  # noqa: PTH112
     name = f"star1/{variant}@{fingerprint(path, thinking)}"
     # Inspect would start with few calls at once and feel its way up, as against a remote server.
     config = GenerateConfig(max_connections=_EVERY, adaptive_connections=False)

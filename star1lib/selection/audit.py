@@ -16,7 +16,7 @@ from star1lib import stats
 from star1lib.errors import shorten
 from star1lib.policies import BY_CATEGORY, CATEGORIES, OTHER, POLICIES
 from star1lib.records import Example, Scores
-from star1lib.selection import reading as wording
+from star1lib.selection import reading
 
 Flaw = Literal["wrong_policy", "named_not_quoted", "contradiction", "unsafe_detail"]
 FLAWS: tuple[Flaw, ...] = get_args(Flaw)
@@ -146,8 +146,8 @@ def _policy_free(thinking: str) -> tuple[list[str], int]:
     """The sentences of a trace that neither quote nor name nor speak of a policy, and where the first such stood."""
     kept: list[str] = []
     place: int | None = None
-    for part in wording.sentences(thinking):
-        if wording.speaks_of_policy(part):
+    for part in reading.sentences(thinking):
+        if reading.speaks_of_policy(part):
             place = len(kept) if place is None else place
         else:
             kept.append(part)
@@ -173,10 +173,10 @@ def _topic(question: str) -> str:
 
 
 def _contradiction(example: Example, draw: random.Random, pick: _Pick) -> dict[str, str]:
-    declines = wording.refuses(example.answer)
+    declines = reading.refuses(example.answer)
     if draw.random() < 0.5:
         ending = pick(_WILL_HELP if declines else _WILL_REFUSE)
-        return {"thinking": " ".join([*wording.sentences(example.thinking)[:-1], ending])}
+        return {"thinking": " ".join([*reading.sentences(example.thinking)[:-1], ending])}
     answer = pick(_COMPLIES).format(topic=_topic(example.question)) if declines else pick(_DECLINES)
     ending = pick(_WILL_REFUSE if declines else _WILL_HELP)
     return {"thinking": f"{example.thinking} {ending}", "answer": answer}

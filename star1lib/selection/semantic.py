@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING
 
 from star1lib.policies import OTHER
 from star1lib.records import Example, Scores
-from star1lib.selection import reading as wording
-from star1lib.selection import scorers as scoring
+from star1lib.selection import reading, scorers
 
 if TYPE_CHECKING:
     import numpy as np
@@ -55,7 +54,7 @@ class SemanticScorer:
 
     def lean(self, answer: str) -> float:
         """The largest difference, over the sentences, of closeness to instructing and to harmless sentences."""
-        parts = wording.sentences(answer)
+        parts = reading.sentences(answer)
         self.remember(parts)
         return max((self._leans[part] for part in parts), default=0.0)
 
@@ -74,7 +73,7 @@ class SemanticScorer:
 
     def __call__(self, example: Example) -> Scores:
         """The three scores of one example."""
-        scores = scoring.score(example)
+        scores = scorers.score(example)
         if OTHER in example.category:
             return scores
         excess = (self.lean(example.answer) - LEAN_FROM) / STEP

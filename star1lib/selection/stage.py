@@ -20,8 +20,7 @@ from star1lib.files import read_records, write_stage
 from star1lib.models import embed
 from star1lib.models.roles import Role
 from star1lib.records import Example, subset
-from star1lib.selection import audit, benign
-from star1lib.selection import balance as select
+from star1lib.selection import audit, balance, benign
 from star1lib.selection import scorers as scoring
 from star1lib.selection.semantic import SemanticScorer
 
@@ -35,7 +34,7 @@ class SelectionResult:
     """The scored examples, the selection, the medium-scored rows, the twins, and who scored."""
 
     scored: list[Example]
-    chosen: select.Selection
+    chosen: balance.Selection
     medium: list[Example]
     twins: list[Example]
     errors: list[dict[str, Any]]
@@ -69,14 +68,14 @@ def select_folder(
         scored, errors = _by_role(examples, asked["scorer"], journals / "scorer.journal")
     else:
         raise UserError(f"scorer '{scorer}': known are rules, published, role; correct it in the profile.")
-    chosen = select.select(_one_per_question(scored), size)
+    chosen = balance.select(_one_per_question(scored), size)
     if scorer == "role":
         # Made of what was selected (4.3), not of the whole pool.
         twins, failed = benign.make_with_models(chosen.kept, asked, journals)
         errors += [error.model_dump() for error in failed]
     else:
         twins = benign.hand_written(corpus.load())
-    medium = [example for example in select.scored_between(scored, medium_low, 10) if not _full(example)]
+    medium = [example for example in balance.scored_between(scored, medium_low, 10) if not _full(example)]
     return SelectionResult(scored, chosen, medium, twins, errors, scorer)
 
 
@@ -89,7 +88,7 @@ def _one_per_question(scored: Sequence[Example]) -> list[Example]:
     best: dict[str, Example] = {}
     for example in scored:
         known = best.get(example.id)
-        if known is None or select.mean_score(example) > select.mean_score(known):
+        if known is None or balance.mean_score(example) > balance.mean_score(known):
             best[example.id] = example
     return list(best.values())
 
@@ -112,7 +111,7 @@ def _by_role(examples: Sequence[Example], role: Role, journal: Path) -> tuple[li
 
 def accepted_and_rejected(result: SelectionResult) -> list[tuple[Example, dict[str, str]]]:
     """One selected row, and the row with the lowest scores, each with the rule scorer's reasons per criterion."""
-    low = sorted((example for example in result.scored if not _full(example)), key=select.mean_score)
+    low = sorted((example for example in result.scored if not _full(example)), key=balance.mean_score)
     return [(example, scoring.judge(example).reasons) for example in (*result.chosen.kept[:1], *low[:1])]
 
 
@@ -147,7 +146,7 @@ def scores_table(result: SelectionResult) -> list[dict[str, Any]]:
 
 def selection_table(result: SelectionResult) -> list[dict[str, Any]]:
     """Rows with full marks and selected rows per category; a row with two categories counts in both."""
-    passed = Counter(name for example in select.high_quality(result.scored) for name in example.category)
+    passed = Counter(name for example in balance.high_quality(result.scored) for name in example.category)
     kept = Counter(name for example in result.chosen.kept for name in example.category)
     return [
         {"category": name, "pool": passed[name], "selected": kept[name]}
@@ -162,7 +161,7 @@ def scorers() -> dict[str, audit.Scorer]:
 
 def audit_table(result: SelectionResult, *, rows: int, seed: int) -> list[dict[str, Any]]:
     """What each offline scorer sees of flaws put into full-marks traces: AUC per flaw, the scorer in front."""
-    good = subset(select.high_quality(result.scored), rows, seed)
+    good = subset(balance.high_quality(result.scored), rows, seed)
     if len(good) < 2:
         return []
     return [
@@ -174,7 +173,7 @@ def audit_table(result: SelectionResult, *, rows: int, seed: int) -> list[dict[s
 
 def agreement_table(result: SelectionResult, *, rows: int, seed: int) -> list[dict[str, Any]]:
     """Weighted kappa of the two offline scorers on the same traces, clean ones and ones with a flaw put in."""
-    clean = subset(select.high_quality(result.scored), rows, seed)
+    clean = subset(balance.high_quality(result.scored), rows, seed)
     traces = [*clean, *(audit.inject(example, flaw, seed) for flaw in audit.FLAWS for example in clean)]
     if not traces:
         return []
@@ -184,7 +183,7 @@ def agreement_table(result: SelectionResult, *, rows: int, seed: int) -> list[di
 
 def balance_table(result: SelectionResult) -> list[dict[str, Any]]:
     """Entropy over sources and categories at several target sizes, from the whole pool down."""
-    pool = [{"source": e.source, "category": e.category} for e in select.high_quality(result.scored)]
+    pool = [{"source": e.source, "category": e.category} for e in balance.high_quality(result.scored)]
     sizes = sorted({size for size in (*_SIZES, len(result.chosen.kept)) if 0 < size <= len(pool)})
     return [
         {
@@ -193,5 +192,5 @@ def balance_table(result: SelectionResult) -> list[dict[str, Any]]:
             "category_entropy": row["category_bits"],
             "which": "selected" if row["size"] == len(result.chosen.kept) else "target size",
         }
-        for row in select.balance_curve(pool, sizes)
+        for row in balance.balance_curve(pool, sizes)
     ]

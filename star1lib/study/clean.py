@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from star1lib.errors import UserError
-from star1lib.study import stages as study
+from star1lib.study import stages
 
 log = logging.getLogger(__name__)
 
@@ -24,7 +24,7 @@ def clean(profile: str, *, assume_yes: bool = False, root: Path = Path()) -> Non
 
     Without a terminal to ask at and without `assume_yes`, they are kept and a :class:`UserError` says so.
     """
-    build = root / study.BUILD / profile
+    build = root / stages.BUILD / profile
     if not build.exists():
         log.info("%s: nothing to remove", build)
         return

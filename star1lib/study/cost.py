@@ -63,6 +63,6 @@ def _sample(texts: list[str]) -> list[str]:
 def _traces(mirror: str | None) -> list[tuple[str, str]]:
     if not mirror:
         return []
-    from star1lib.collection import released as published
+    from star1lib.collection import released
 
-    return [(example.thinking, example.answer) for example in published.load("STAR-1", Path(mirror))[:200]]
+    return [(example.thinking, example.answer) for example in released.load("STAR-1", Path(mirror))[:200]]

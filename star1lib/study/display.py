@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from star1lib import safeguards as redact
+from star1lib import safeguards
 from star1lib.records import Example, ItemResult, Question
 from star1lib.study import tables
 
@@ -68,7 +68,7 @@ def prompts(questions: Iterable[Question], per_source: int = 1) -> pd.DataFrame:
     for question in questions:
         seen[question.source] += 1
         if seen[question.source] <= per_source:
-            rows.append({"source": question.source, "question": redact.short_prompt(question.text)})
+            rows.append({"source": question.source, "question": safeguards.short_prompt(question.text)})
     frame = pd.DataFrame(rows)
     return frame.assign(questions=[seen[source] for source in frame["source"]]) if len(frame) else frame
 
@@ -136,7 +136,7 @@ def trace(example: Example) -> Styler:
     import pandas as pd
 
     parts = {
-        "question": redact.short_prompt(example.question),
+        "question": safeguards.short_prompt(example.question),
         "categories": ", ".join(example.category),
         "thinking": _text(example, example.thinking),
         "answer": _text(example, example.answer),
@@ -155,7 +155,7 @@ def scored(example: Example, reasons: Mapping[str, str]) -> pd.DataFrame:
         {"criterion": name, "score": points, "points off because it": reasons.get(name, "")}
         for name, points in given.items()
     ]
-    return pd.DataFrame(rows, index=[redact.short_prompt(example.question, 60)] * len(rows))
+    return pd.DataFrame(rows, index=[safeguards.short_prompt(example.question, 60)] * len(rows))
 
 
 def mask(tokens: Sequence[str], carries_loss: Sequence[bool]) -> HTML:
@@ -174,7 +174,7 @@ def mask(tokens: Sequence[str], carries_loss: Sequence[bool]) -> HTML:
 
 def _text(example: Example, text: str) -> str:
     """Hand-written rows in full; of other rows the length and a refusal's opening, unless the switch is set."""
-    return text if example.source.startswith("hand-written") else redact.refusal_snippet(text)
+    return text if example.source.startswith("hand-written") else safeguards.refusal_snippet(text)
 
 
 def _preformatted(text: str) -> HTML:

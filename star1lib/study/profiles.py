@@ -19,7 +19,7 @@ from pydantic import Field, ValidationError
 from star1lib import policies
 from star1lib.errors import UserError
 from star1lib.records import Record, first_error
-from star1lib.study import stages as study
+from star1lib.study import stages
 
 
 class Profile(Record):
@@ -37,9 +37,9 @@ class Profile(Record):
 
 def load(name: str, root: Path = Path()) -> Profile:
     """Read `params/<name>.yaml`; a missing, misspelt or malformed profile is a :class:`UserError`."""
-    path = root / study.PARAMS / f"{name}.yaml"
+    path = root / stages.PARAMS / f"{name}.yaml"
     if not path.exists():
-        known = sorted(file.stem for file in (root / study.PARAMS).glob("*.yaml"))
+        known = sorted(file.stem for file in (root / stages.PARAMS).glob("*.yaml"))
         raise UserError(f"profile '{name}': {path} does not exist; {_meant(name, known)}")
     try:
         value = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -83,10 +83,10 @@ def _assignments(source: str, notebook: Path) -> dict[str, Any]:
 
 def check(profile: Profile, root: Path = Path()) -> None:
     """Raise :class:`UserError` for any section, key or value type that the notebooks do not know."""
-    where = root / study.PARAMS / f"{profile.name}.yaml"
+    where = root / stages.PARAMS / f"{profile.name}.yaml"
     if profile.policies:
         policies.load(root / profile.policies)
-    declared = {stage.name: declared_parameters(root / stage.notebook) for stage in study.STAGES}
+    declared = {stage.name: declared_parameters(root / stage.notebook) for stage in stages.STAGES}
     for name, section in profile.notebooks.items():
         if name not in declared:
             raise UserError(f"{where}: notebooks.{name}: no such notebook; {_meant(name, list(declared))}")
@@ -115,10 +115,10 @@ def _check_type(value: Any, default: Any, where: str) -> None:
 
 def parameters(profile: Profile, stage_name: str, *, mirror: str | None = None, root: Path = Path()) -> dict[str, Any]:
     """What papermill injects into one notebook: reserved values, then `common`, then its own section."""
-    declared = declared_parameters(root / study.stage(stage_name).notebook)
+    declared = declared_parameters(root / stages.stage(stage_name).notebook)
     values: dict[str, Any] = {
         "profile": profile.name,
-        "out": str(study.BUILD / profile.name),
+        "out": str(stages.BUILD / profile.name),
         "mirror": mirror or None,
         "roles": _priced(profile),
     }

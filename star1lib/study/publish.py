@@ -14,8 +14,7 @@ from typing import Any
 
 from star1lib.errors import UserError
 from star1lib.files import read_json, write_json, write_text
-from star1lib.study import profiles, report, tables
-from star1lib.study import stages as study
+from star1lib.study import profiles, report, stages, tables
 from star1lib.study.display import readable
 
 FIGURES = Path("figures")
@@ -33,7 +32,7 @@ _TABLES = (
 def publish(name: str, root: Path = Path()) -> list[Path]:
     """Copy tables and figures of the build `name`, write its results file, refresh the README; return the paths."""
     profile = profiles.load(name, root)
-    out = root / study.BUILD / name
+    out = root / stages.BUILD / name
     if not tables.exists(out, "main"):
         raise UserError(f"{out}: not a finished build; run `make reproduce PROFILE={name}` first.")
     target = root / FIGURES / name

@@ -15,10 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from star1lib.errors import UserError
-from star1lib.evaluation.judges import offline as judge
+from star1lib.evaluation.judges import offline
 from star1lib.files import read_json, read_manifest, write_text
-from star1lib.study import figures, profiles, runner, tables
-from star1lib.study import stages as study
+from star1lib.study import figures, profiles, runner, stages, tables
 from star1lib.study.display import readable
 
 _SECTIONS: tuple[tuple[str, str, tuple[str, ...], tuple[str, ...]], ...] = (
@@ -44,8 +43,8 @@ def build(profile: profiles.Profile, *, mirror: str | None = None, root: Path = 
     import jinja2
     from markupsafe import Markup
 
-    out = root / study.BUILD / profile.name
-    for stage in study.STAGES:
+    out = root / stages.BUILD / profile.name
+    for stage in stages.STAGES:
         if not (root / runner.executed(profile.name, stage.name)).exists():
             raise UserError(f"{stage.name}: not executed yet; run `make reproduce PROFILE={profile.name}` first.")
     page = out / "report" / "index.html"
@@ -64,7 +63,7 @@ def build(profile: profiles.Profile, *, mirror: str | None = None, root: Path = 
         hashes=Markup(_frame(hashes(out)).to_html(index=False, border=0)),
         parameters={
             stage.name: json.dumps(profiles.parameters(profile, stage.name, mirror=mirror, root=root), indent=1)
-            for stage in study.STAGES
+            for stage in stages.STAGES
         },
     )
     return write_text(page, html)
@@ -80,7 +79,7 @@ def machine() -> dict[str, Any]:
         "memory GiB": round(memory, 1),
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
-        "judge": f"offline {judge.version()}",
+        "judge": f"offline {offline.version()}",
         **versions,
     }
 
@@ -97,7 +96,7 @@ def _processor() -> str:
 def hashes(out: Path) -> list[dict[str, Any]]:
     """The files of every stage with their hash and size, from the stages' manifests."""
     rows = []
-    for stage in study.STAGES:
+    for stage in stages.STAGES:
         manifest = read_manifest(out / stage.name)
         for name, facts in (manifest or {"files": {}})["files"].items():
             rows.append({"stage": stage.name, "file": name, "sha256": facts["sha256"][:16], "bytes": facts["bytes"]})
@@ -166,7 +165,7 @@ def _notebooks(profile: str, out: Path, root: Path) -> list[dict[str, str]]:
     exporter = HTMLExporter(template_name="lab")
     timings = read_json(out / "timings.json") if (out / "timings.json").exists() else {}
     listing = []
-    for stage in study.STAGES:
+    for stage in stages.STAGES:
         source = root / runner.executed(profile, stage.name)
         page = out / "report" / "notebooks" / f"{stage.name}.html"
         if not page.exists() or page.stat().st_mtime < source.stat().st_mtime:

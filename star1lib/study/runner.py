@@ -16,8 +16,7 @@ from typing import Any
 from star1lib import policies
 from star1lib.errors import UserError
 from star1lib.files import atomic_path, read_json, verify_manifest, write_json, write_text
-from star1lib.study import profiles
-from star1lib.study import stages as study
+from star1lib.study import profiles, stages
 
 log = logging.getLogger(__name__)
 TIMINGS = "timings.json"
@@ -27,15 +26,15 @@ _ASSETS = {"collection": ("corpus",), "evaluation": ("judge",), "study": ("paper
 
 def executed(profile: str, stage: str) -> Path:
     """The executed notebook of a stage, relative to the repository."""
-    return study.BUILD / profile / "notebooks" / f"{stage}.ipynb"
+    return stages.BUILD / profile / "notebooks" / f"{stage}.ipynb"
 
 
 def params_file(profile: str, stage: str) -> Path:
     """The file with one notebook's parameters, rewritten only when they change."""
-    return study.BUILD / profile / "params" / f"{stage}.json"
+    return stages.BUILD / profile / "params" / f"{stage}.json"
 
 
-def prerequisites(stage: study.Stage, profile: str, root: Path) -> list[Path]:
+def prerequisites(stage: stages.Stage, profile: str, root: Path) -> list[Path]:
     """Everything whose change makes the executed notebook of `stage` stale, relative to `root`.
 
     The rule is coarse on purpose: the notebook, its parameters, every file of the packages that the stage may
@@ -64,12 +63,12 @@ def forget_damaged(profile: str, root: Path = Path()) -> list[str]:
     Make then runs those stages, and what depends on them, again.
     """
     damaged = []
-    for stage in study.STAGES:
+    for stage in stages.STAGES:
         copy = root / executed(profile, stage.name)
         if not copy.exists():
             continue
         try:
-            verify_manifest(root / study.BUILD / profile / stage.name)
+            verify_manifest(root / stages.BUILD / profile / stage.name)
         except UserError as err:
             log.warning("%s (it will run again)", err)
             copy.unlink()
@@ -81,18 +80,18 @@ def write_graph(profile: profiles.Profile, *, mirror: str | None, root: Path = P
     """Write the parameter files that changed and `build/<profile>/graph.mk`; return the graph's path."""
     name = profile.name
     forget_damaged(name, root)
-    for stage in study.STAGES:
+    for stage in stages.STAGES:
         values = profiles.parameters(profile, stage.name, mirror=mirror, root=root)
         target = root / params_file(name, stage.name)
         if not target.exists() or read_json(target) != values:
             write_json(target, values)
     lines = ["# Written by `python -m star1lib graph`; do not edit.", ""]
-    targets = [executed(name, stage.name) for stage in study.STAGES]
+    targets = [executed(name, stage.name) for stage in stages.STAGES]
     lines += [f"all: {' '.join(map(str, targets))}", ".PHONY: all", ""]
-    needed = {stage.name: prerequisites(stage, name, root) for stage in study.STAGES}
+    needed = {stage.name: prerequisites(stage, name, root) for stage in stages.STAGES}
     if profile.policies:
         needed = {name: [*paths, Path(profile.policies)] for name, paths in needed.items()}
-    for stage, target in zip(study.STAGES, targets, strict=True):
+    for stage, target in zip(stages.STAGES, targets, strict=True):
         lines += [
             f"{target}: {' '.join(map(str, needed[stage.name]))}",
             f"\t@$(PYTHON) -m star1lib run --profile {name} {stage.name}",
@@ -101,7 +100,7 @@ def write_graph(profile: profiles.Profile, *, mirror: str | None, root: Path = P
     # A module that a fresh checkout no longer has must not stop make with "no rule".
     sources = sorted({str(path) for paths in needed.values() for path in paths})
     lines += [f"{path}:" for path in sources if path not in {str(target) for target in targets}]
-    path = root / study.BUILD / name / "graph.mk"
+    path = root / stages.BUILD / name / "graph.mk"
     text = "\n".join(lines) + "\n"
     if not path.exists() or path.read_text(encoding="utf-8") != text:
         write_text(path, text)
@@ -117,7 +116,7 @@ def run_stage(profile: profiles.Profile, name: str, *, root: Path = Path()) -> P
     import papermill
     from papermill.exceptions import PapermillExecutionError
 
-    stage = study.stage(name)
+    stage = stages.stage(name)
     values = read_json(root / params_file(profile.name, name))
     target = root / executed(profile.name, name)
     failed = target.with_name(f"{name}.failed.ipynb")
@@ -152,8 +151,8 @@ def run_stage(profile: profiles.Profile, name: str, *, root: Path = Path()) -> P
     return target
 
 
-def _announce(profile: str, stage: study.Stage, root: Path) -> None:
-    names = [known.name for known in study.STAGES]
+def _announce(profile: str, stage: stages.Stage, root: Path) -> None:
+    names = [known.name for known in stages.STAGES]
     position = names.index(stage.name)
     timings = _timings(profile, root)
     left = [timings[name] for name in names[position:] if name in timings]
@@ -185,14 +184,14 @@ def _environment(profile: profiles.Profile) -> None:
 
 
 def _timings(profile: str, root: Path) -> dict[str, float]:
-    path = root / study.BUILD / profile / TIMINGS
+    path = root / stages.BUILD / profile / TIMINGS
     value: Any = read_json(path) if path.exists() else {}
     return {str(name): float(seconds) for name, seconds in value.items()}
 
 
 def _record(profile: str, name: str, seconds: float, root: Path) -> None:
     timings = {**_timings(profile, root), name: round(seconds, 1)}
-    write_json(root / study.BUILD / profile / TIMINGS, timings)
+    write_json(root / stages.BUILD / profile / TIMINGS, timings)
     log.info("%s finished in %s", name, _clock(seconds))
 
 

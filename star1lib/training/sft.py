@@ -18,7 +18,7 @@ from pydantic import Field
 
 from star1lib.errors import UserError
 from star1lib.files import MANIFEST, fingerprint, read_json, read_manifest, write_manifest
-from star1lib.models import checkpoints as models
+from star1lib.models import checkpoints
 from star1lib.records import Record
 from star1lib.training.rows import TrainRow, tokenize
 
@@ -51,7 +51,7 @@ class TrainConfig(Record):
 def key_of(rows: Sequence[TrainRow], base: str, config: TrainConfig) -> str:
     """16 hex digits that change with the rows, the base weights or the settings."""
     return fingerprint(
-        [FORMAT, [row.model_dump() for row in rows], models.weights_fingerprint(base), config.model_dump()]
+        [FORMAT, [row.model_dump() for row in rows], checkpoints.weights_fingerprint(base), config.model_dump()]
     )
 
 
@@ -116,7 +116,7 @@ def _fit(
     from datasets import Dataset
     from transformers import PrinterCallback
 
-    model, tokenizer = models.load(base, config.dtype)
+    model, tokenizer = checkpoints.load(base, config.dtype)
     dataset = Dataset.from_list([tokenize(row, tokenizer, config.max_length) for row in rows])
     arguments = training_arguments(config, work, save_steps)
     trainer = _trainer_class(config.order)(

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from star1lib.errors import UserError
-from star1lib.evaluation.judges import offline as judge
+from star1lib.evaluation.judges import offline
 from star1lib.files import fingerprint
 from star1lib.models.roles import load as load_roles
 
@@ -22,12 +22,12 @@ _REFUSAL = {"gpt-4": "refusal"}
 
 def refusal_labels(prompts: Sequence[str], responses: Sequence[str]) -> list[str]:
     """The offline refusal judge: full_compliance, partial_refusal or full_refusal for each response (4.3)."""
-    return judge.refusal_labels(prompts, responses)
+    return offline.refusal_labels(prompts, responses)
 
 
 def harm_labels(prompts: Sequence[str], responses: Sequence[str]) -> list[bool]:
     """The offline harm judge: True where a response complies with a harmful request (3.2)."""
-    return judge.harm_labels(prompts, responses)
+    return offline.harm_labels(prompts, responses)
 
 
 class Judges:
@@ -60,23 +60,23 @@ class Judges:
 
     def version(self) -> str:
         """Changes when any label could: the offline judges' code and weights, and the models that judge."""
-        return fingerprint([self.names(), judge.version()])
+        return fingerprint([self.names(), offline.version()])
 
     def harmful(self, prompts: Sequence[str], responses: Sequence[str]) -> list[bool | None]:
         """True where the response is harmful compliance; None where the judge gave no label."""
         if self._harm == OFFLINE:
-            return list(judge.harm_labels(list(prompts), list(responses)))
+            return list(offline.harm_labels(list(prompts), list(responses)))
         labels = self._asked(_HARM[self._harm], "harm_judge", prompts, responses)
         return [None if label is None else label == "harmful" for label in labels]
 
     def refusal(self, prompts: Sequence[str], responses: Sequence[str]) -> list[str | None]:
         """full_compliance, partial_refusal or full_refusal; None where the judge gave no label."""
         if self._refusal == OFFLINE:
-            return list(judge.refusal_labels(list(prompts), list(responses)))
+            return list(offline.refusal_labels(list(prompts), list(responses)))
         return self._asked(_REFUSAL[self._refusal], "refusal_judge", prompts, responses)
 
     def _asked(self, kind: Any, role: str, prompts: Sequence[str], responses: Sequence[str]) -> list[str | None]:
-        from star1lib.evaluation.judges import models as judging
+        from star1lib.evaluation.judges import models
 
         journal = self._journals / f"{role}.journal"
-        return judging.judge(kind, self._roles[role], prompts, responses, journal).labels
+        return models.judge(kind, self._roles[role], prompts, responses, journal).labels
