@@ -89,14 +89,15 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as err:
         raise UserError(f"{path}: the file is missing; run the stage that writes it (`make reproduce`).") from err
-    except (json.JSONDecodeError, UnicodeDecodeError) as err:
+    except (ValueError, RecursionError) as err:
         raise UserError(f"{path}: not valid JSON ({err}); it is truncated or damaged, delete it and rerun.") from err
 
 
 def write_jsonl(path: Path, records: Iterable[Mapping[str, Any] | BaseModel]) -> int:
     """Write one JSON object per line, atomically; return the number of lines."""
     count = 0
-    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as handle:
+    # A lone surrogate is written as its JSON escape.
+    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", errors="backslashreplace") as handle:
         for record in records:
             value = record.model_dump() if isinstance(record, BaseModel) else dict(record)
             handle.write(json.dumps(value, ensure_ascii=False) + "\n")
@@ -108,7 +109,7 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
     """Read a JSONL file into dicts; a broken line is named by its number."""
     rows: list[dict[str, Any]] = []
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError as err:
         raise UserError(f"{path}: the file is missing; run the stage that writes it (`make reproduce`).") from err
     except (OSError, UnicodeDecodeError) as err:
@@ -119,7 +120,7 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
             continue
         try:
             row = json.loads(line)
-        except json.JSONDecodeError as err:
+        except (ValueError, RecursionError) as err:
             raise UserError(
                 f"{path}, line {number}: not valid JSON; the file is truncated or damaged, delete it and rerun."
             ) from err

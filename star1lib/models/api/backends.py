@@ -101,11 +101,9 @@ class LocalBackend(Protocol):
 
 def split_reasoning(content: str, reasoning: str = "") -> tuple[str, str]:
     """(thinking, answer) from `<think>` tags in `content` or from the server's separate `reasoning` field."""
-    if reasoning.strip():
-        return reasoning.strip(), content.strip()
-    # Some chat templates open the tag in the prompt, so only its end is in the answer.
-    thought = split_thinking(content, thinking_opened="</think>" in content and "<think>" not in content)
-    return thought.thinking.strip(), thought.answer.strip()
+    # Half of a surrogate pair can be neither hashed nor written.
+    thought = split_thinking(content.encode("utf-16", "surrogatepass").decode("utf-16", "replace"))
+    return reasoning.strip() or thought.thinking, thought.answer
 
 
 def identity(role: Role) -> str:

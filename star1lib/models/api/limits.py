@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import datetime
 import email.utils
 import random
 import time
@@ -34,6 +35,8 @@ def retry_after(headers: Mapping[str, str], now: float | None = None) -> float |
         moment = email.utils.parsedate_to_datetime(value)
     except (TypeError, ValueError):
         return None
+    if moment.tzinfo is None:  # an HTTP date is in GMT
+        moment = moment.replace(tzinfo=datetime.UTC)
     return max(0.0, moment.timestamp() - (time.time() if now is None else now))
 
 

@@ -22,6 +22,8 @@ log = logging.getLogger(__name__)
 
 _WORKERS_PER_CLIENT = 16
 _SECRET = re.compile(r"\b(?:sk|nvapi|key|Bearer)[-_ ][A-Za-z0-9_\-*.]{6,}")
+# A whole answer ends for one of these reasons; one that ends for any other is cut off.
+_ENDED = frozenset({"", "stop", "stop_sequence", "end_turn", "eos", "eos_token", "tool_calls", "function_call"})
 _FATAL_CODES = frozenset({"insufficient_quota", "billing_hard_limit_reached", "invalid_api_key"})
 
 
@@ -60,7 +62,7 @@ def answer_of(value: Any) -> Answer:
         message = choice["message"]
         finish = str(choice.get("finish_reason") or "")
         content, reasoning = _text(message.get("content")), _text(message.get("reasoning_content"))
-        refusal = _text(message.get("refusal"))
+        refusal = _text(message.get("refusal")) or _text(message.get("content"), "refusal")
         reasoning = reasoning or _text(message.get("reasoning"))
     except (KeyError, IndexError, TypeError, AttributeError) as err:
         raise CallFailed(
@@ -71,7 +73,7 @@ def answer_of(value: Any) -> Answer:
         return Answer(text, thinking, finish, used_in, used_out, "filtered", "stopped by the provider's filter")
     if refusal and not text:
         return Answer(refusal, thinking, finish, used_in, used_out, "filtered", "the server reports a refusal")
-    if finish == "length":
+    if finish not in _ENDED:
         return Answer(text, thinking, finish, used_in, used_out, "cut_off", "cut off at the token limit")
     if not text.strip():
         raise CallFailed(
@@ -80,11 +82,11 @@ def answer_of(value: Any) -> Answer:
     return Answer(text, thinking, finish, used_in, used_out, "ok", None)
 
 
-def _text(value: Any) -> str:
-    """Content as text: a string, or the text parts of a list."""
+def _text(value: Any, kind: str = "text") -> str:
+    """Content as text: a string, or the parts of a list that are of one kind."""
     if isinstance(value, list):
-        return "".join(str(part.get("text") or "") for part in value if isinstance(part, dict))
-    return value if isinstance(value, str) else ""
+        return "".join(str(part.get(kind) or "") for part in value if isinstance(part, dict))
+    return value if isinstance(value, str) and kind == "text" else ""
 
 
 def _usage(value: Any) -> tuple[int | None, int | None]:
