@@ -106,7 +106,9 @@ WRAPPINGS = {
 def right(reader: Callable[[Any], bool], cases: list[Any], workers: type[Executor] = ThreadPoolExecutor) -> float:
     """The share of `cases` for which the reader says yes."""
     with workers(os.cpu_count()) as pool:  # type: ignore[call-arg]
-        return round(sum(map(bool, tqdm(pool.map(reader, cases), total=len(cases), leave=False))) / len(cases), 4)
+        return round(
+            sum(map(bool, tqdm(pool.map(reader, cases), total=len(cases), leave=False, disable=None))) / len(cases), 4
+        )
 
 
 # ---------------------------------------------------------------- readers that are not ours
@@ -273,9 +275,10 @@ def code() -> dict[str, Any]:
 
     def wrapped(pattern: str, question: Any, body: str) -> str:
         whole = question.text + body.rstrip()
-        head, _, rest = whole.partition(f"def {question.meta['entry_point']}(")
+        signature = f"def {question.meta['entry_point']}("
+        head, _, rest = whole.partition(signature)
         parts = {"whole": whole, "body": body.rstrip(), "name": question.meta["entry_point"],
-                 "head": head.strip() or "import math", "rest": f"def {question.meta['entry_point']}({rest}"}  # fmt: skip
+                 "head": head.strip() or "import math", "rest": signature + rest}  # fmt: skip
         return re.sub(r"\{(\w+)\}", lambda found: parts[found[1]], pattern)
 
     table = {}
@@ -296,12 +299,15 @@ def markdown(tables: dict[str, dict[str, Any]]) -> str:
     for title, table in tables.items():
         names = list(next(iter(table.values())))
         out += [f"## {title}", "", "| style | " + " | ".join(names) + " |", "|---|" + "---:|" * len(names)]
-        rows = {**table, "**mean**": {
-            n: {k: sum(row[n][k] for row in table.values()) / len(table) for k in table[next(iter(table))][n]}
-            for n in names}}  # fmt: skip
-        for style, row in rows.items():
-            cells = [f"{100 * row[n]['right']:.1f}" + (f" (false {100 * row[n]['false']:.1f})" if "false" in row[n] else "")
-                     for n in names]  # fmt: skip
+        mean = {
+            name: {key: sum(row[name][key] for row in table.values()) / len(table) for key in first}
+            for name, first in next(iter(table.values())).items()
+        }
+        for style, row in {**table, "**mean**": mean}.items():
+            cells = [
+                f"{100 * cell['right']:.1f}" + (f" (false {100 * cell['false']:.1f})" if "false" in cell else "")
+                for cell in row.values()
+            ]
             out.append(f"| {style} | " + " | ".join(cells) + " |")
         out.append("")
     return "\n".join(out)
@@ -325,9 +331,9 @@ def main() -> None:
     for title, part in parts.items():
         if not sys.argv[1:] or any(word in title for word in sys.argv[1:]):
             tables[title] = part()
-    tables = {title: tables[title] for title in parts if title in tables}
-    path.write_text(json.dumps(tables, indent=1) + "\n")
-    (RESULTS / "answer_reading.md").write_text(markdown(tables))
+            tables = {title: tables[title] for title in parts if title in tables}
+            path.write_text(json.dumps(tables, indent=1) + "\n")
+            (RESULTS / "answer_reading.md").write_text(markdown(tables))
 
 
 if __name__ == "__main__":

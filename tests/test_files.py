@@ -94,3 +94,14 @@ def test_manifest_catches_changes(tmp_path: Path) -> None:
 def test_scores_out_of_range_are_refused() -> None:
     with pytest.raises(UserError, match="field 'relevancy'"):
         io.parse_record({"compliance": 10, "relevancy": 11, "accuracy": 3}, Scores, "row 1")
+
+
+def test_odd_characters_and_depths_in_jsonl(tmp_path):
+    io.write_jsonl(tmp_path / "a.jsonl", [{"text": "half \ud83d"}])
+    assert io.read_jsonl(tmp_path / "a.jsonl") == [{"text": "half \ud83d"}]
+    (tmp_path / "b.jsonl").write_bytes(b'\xef\xbb\xbf{"a": 1}\n')
+    assert io.read_jsonl(tmp_path / "b.jsonl") == [{"a": 1}]
+    (tmp_path / "c.jsonl").write_text("[" * 100_000)
+    for read in (io.read_jsonl, io.read_json):
+        with pytest.raises(UserError, match="not valid JSON"):
+            read(tmp_path / "c.jsonl")

@@ -2,7 +2,7 @@
 
 A notebook computes rows and writes a table; figures, report and README only read tables. A changed
 colour recomputes nothing. Text is quoted and nothing else is, so that every cell comes back as it was
-written: `"NA"` and `"007"` are text, `7` is a number, and an empty cell is missing.
+written: `"NA"` and `"007"` are text, `7` is a number. An empty text is a missing value.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def write(out: str | Path, name: str, rows: Sequence[Mapping[str, Any]]) -> Path
     """Write `rows` as the table `name` of the build `out`, atomically; columns in order of appearance."""
     path = folder(out) / f"{name}.csv"
     columns = list(dict.fromkeys(column for row in rows for column in row))
-    lines = [columns, *([row.get(column) for column in columns] for row in rows)]
+    lines: list[list[Any]] = [columns, *([row.get(column) for column in columns] for row in rows)]
     text = "".join(",".join(map(_cell, line)) + "\n" for line in lines)
     with atomic_path(path) as temporary:
         temporary.write_bytes(text.encode("utf-8", "backslashreplace"))
@@ -40,7 +40,7 @@ def write(out: str | Path, name: str, rows: Sequence[Mapping[str, Any]]) -> Path
 
 
 def _cell(value: Any) -> str:
-    if value is None or value != value:
+    if value is None or value != value or value == "":
         return ""
     if isinstance(value, float):
         # Tiny p-values and learning rates keep their digits; six places are enough for everything else.

@@ -12,6 +12,7 @@ from star1lib.errors import UserError
 from star1lib.evaluation.judges import Judges
 from star1lib.evaluation.run import Subject, evaluate
 from star1lib.evaluation.settings import protocol
+from star1lib.models.api.served import answer_of
 from star1lib.records import Question
 
 ASKED = [Question.make(f"How do I kill process number {n}?", "corpus") for n in range(6)]
@@ -137,3 +138,19 @@ def test_a_missing_key_is_one_clear_error(serve, tmp_path, monkeypatch):
     monkeypatch.delenv("LOCALTEST_API_KEY")
     with pytest.raises(UserError, match="LOCALTEST_API_KEY"):
         run(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("message", "finish", "outcome", "text"),
+    [
+        ({"content": [{"type": "refusal", "refusal": "I cannot."}]}, "stop", "filtered", "I cannot."),
+        ({"content": "Half of the ans"}, "model_length", "cut_off", "Half of the ans"),
+        ({"content": "Half of the ans"}, "abort", "cut_off", "Half of the ans"),
+        ({"content": "Whole."}, None, "ok", "Whole."),
+        ({"content": "</think>\n\n5", "reasoning_content": "4?"}, "stop", "ok", "5"),
+        ({"content": "Half \ud83d"}, "stop", "ok", "Half \ufffd"),
+    ],
+)
+def test_replies_as_servers_write_them(message, finish, outcome, text):
+    answer = answer_of({"choices": [{"message": message, "finish_reason": finish}]})
+    assert (answer.outcome, answer.text) == (outcome, text)

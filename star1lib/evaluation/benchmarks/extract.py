@@ -13,6 +13,7 @@ import unicodedata
 from collections.abc import Iterator
 
 _LONGEST_CLAIM = 2_000
+_ABOUT = r"(?:\s(?:to|for|of)\s(?:[^.\n=:]|\.\d){1,80}?)?"
 _IS = (
     r"(?:is|was|are|be|remains|becomes|equals|comes\s+(?:out\s+)?to"
     r"|(?:will|would|should|must|may|might|could|(?:has|seems|appears)\s+to|can\s+only)\s+be)\b"
@@ -23,15 +24,15 @@ _LINE_ENDS = re.compile(r" ?\n[ \n]*")
 # ---------------------------------------------------------------- boxes and "the answer is"
 # An escaped brace is no brace. Without braces, \boxed takes the number, the letter or the fraction that follows.
 _BOX_PART = re.compile(
-    r"(?P<box>\\+(?:boxed|fbox)\s*(?:(?P<open>\{)|(?P<bare>-?\d(?:[\d,.]*\d)?|[A-Za-z]\b|\\[dt]?frac(?:\{[^{}]*\}|\d){2})))"
+    r"(?P<box>\\+(?:boxed|fbox)\s*"
+    r"(?:(?P<open>\{)|(?P<bare>-?\d(?:[\d,.]*\d)?|[A-Za-z]\b|\\[dt]?frac(?:\{[^{}]*\}|\d){2})))"
     r"|\\.|(?P<brace>[{}])",
     re.DOTALL,
 )
 _SAID = re.compile(
-    r"(?:\banswer\b[*_\"”]*(?:\s+(?:to|for|of)\s(?:[^.\n=:]|\.\d){1,100}?)?"
-    rf"(?:\s+{_IS}|\s*[:=>])[\s*_]*:?[\s*_]*"
+    rf"\banswer\b[*_\"”]*{_ABOUT}(?:\s+{_IS}|\s*[:=>])[\s*_]*:?[\s*_]*"
     r"|^[ *_#]*(?:final |my )*answer[*_]*[ \t]*\n[\s*_]*"  # a heading
-    r"|^####(?=\s*-?[$\d]))",
+    r"|^####(?=\s*-?[$\d])",
     re.IGNORECASE | re.MULTILINE,
 )
 _BETWEEN = re.compile(r"[\s$\\()\[\],;]*(?:\b(?:and|or)\b)?[\s$\\()\[\]]*(?:[A-Za-z](?:_\w)?\s*=\s*)?[\s$\\()\[\]]*")
@@ -78,7 +79,7 @@ _FRACTION = re.compile(r"\\[dt]?frac\s*(?:\{[^{}]*\}|\d)\s*(?:\{[^{}]*\}|\d)")
 _THOUSANDS = re.compile(r"(?<=\d)(?:\{,\}|,?\\[,!;: ]\s?|[\u00a0\u2009\u202f~])(?=\d{3}(?!\d))")
 _MINUS = str.maketrans(dict.fromkeys("−–‑﹣－", "-"))
 _UNRESOLVED = re.compile(r"\d[\s$)}]*(?:[-+*/×÷^]|\\times|\\cdot|\\div|\bx\b)[\s$({]*\d")
-_CLAUSE_ENDS = re.compile(r"[.;!?](?:\s|$)|,\s|\b(?:because|since|as|so|which)\b")
+_CLAUSE_ENDS = re.compile(r"(?<!\\)[.;!?](?:\s|$)|,\s|\b(?:because|since|as|so|which)\b")
 _LIST_MARK = re.compile(r"^[ *_#]*(?:step )?\d+[.):][*_]* (?=\S)", re.MULTILINE | re.IGNORECASE)
 _CUT_OFF = re.compile(r"[-+*/×÷\d\s.,()]{0,200}=\s?\Z")
 
@@ -99,7 +100,7 @@ def integer(text: str) -> int | None:
     numbers or an unfinished sum, and a number with a fraction (3.5 or 1/2, but not 5.0), read as None. A box
     without a digit is none; neither are the marks of a list, nor an equation that the text breaks off.
     """
-    text = _tidy(text)
+    text = _THOUSANDS.sub(",", _tidy(text))
     inside = boxed(text)
     if inside is not None and re.search(r"\d", inside):
         return _stated(inside, alone=True)
@@ -135,33 +136,39 @@ def aime(text: str) -> int | None:
 _FONT = re.compile(r"\\(?:text|math)[a-z]*\s*\{([^{}]*)\}")
 _BOX = re.compile(r"\\+(?:boxed|fbox)\s*(?:\{([^{}]*)\}|(\w))")
 _PLAIN = str.maketrans({**dict.fromkeys('*_`$\\{}"“”‘«»#', ""), "[": "(", "]": ")", "<": " ", ">": ":", "’": "'"})
+# In brackets either case will do; a bare small letter must end its clause.
+_LETTER = re.compile(r"'?\({1,3} ?([A-Ja-j]) ?\)|'?(?P<bare>[A-J])'?(?![\w+]|'\w|-\w)|([a-j])(?= ?(?:[.,;:)\n]|\Z))")
 _THEN = (
     r"(?:,? (?:therefore|thus|hence|then|so|clearly|indeed|definitely|certainly|(?:most )?(?:likely|probably)|actually"
     r"|obviously|simply|now|still|really|either|both|in fact),?)*"
 )
-_NAMED = r"(?i:(?:the )?(?:(?:correct |right |best )?(?:option|choice|letter|answer) )?)"
-_TOKEN = r"(?:'?\(+ ?(?P<{0}in>[A-Ja-j]) ?\)|'?(?P<{0}bare>[A-J])'?(?![\w+]|'\w|-\w)|(?P<{0}small>[a-j])(?= ?(?:[.,;:)\n]|\Z)))"
+_NAMED = r"(?:the )?(?:(?:correct |right |best )?(?:option|choice|letter|answer) )?"
+_MUST = r"(?:is|(?:must|should|would|has to) be)"
 _CLAIM = re.compile(
-    r"(?i:\b(?:answer|(?:correct|right|best|final|chosen|my) (?:option|choice|letter))\b)"
-    r"(?i:(?: (?:to|for|of) (?:[^.\n=:]|\.\d){1,80}?)?)"
-    rf"(?:(?i:{_THEN} {_IS}{_THEN} ?:?\n? ?|(?P<colon> ?[:=→–—-][:\s]*|\n){_THEN}){_NAMED}|(?P<direct> ?))"
-    rf"(?:not \(?[A-J]\W{{1,3}}but )?{_TOKEN.format('')}"
-    rf"|(?i:\b(?:option|choice|letter) {_IS}{_THEN} ?:? ?){_TOKEN.format('o')}"
-    r"|(?i:\b(?:choos(?:e|ing)|chose|pick(?:ed)?|select(?:ed)?|go(?:ing)? with|opt for) )"
-    rf"{_NAMED}{_TOKEN.format('v')}"
-)  # fmt: skip
-_STATED = re.compile(
-    rf"{_TOKEN.format('')}(?i: (?:is|(?:must|should|would|has to) be) (?:therefore |thus |clearly |indeed )?(?:the )?"
-    r"(?:only )?(?:most )?(?:correct|right|best|answer|accurate|appropriate)\b)"
-    rf"|(?i:\b(?:it|this|that|which|so) (?:is|(?:must|should|would|has to) be|corresponds to|matches|points to|leads to) ){_NAMED}"
-    rf"{_TOKEN.format('o')}(?= ?(?:[.;,\n]|\Z))"
+    rf"\b(?:answer|(?:correct|right|best|final|chosen|my) (?:option|choice|letter))\b"
+    rf"(?:{_ABOUT}(?:{_THEN} {_IS}{_THEN} ?:?\n? ?|(?P<colon> ?[:=→–—-][:\s]*|\n){_THEN} ?){_NAMED}|(?P<direct> ?))"
+    r"(?:not \(?[A-J]\W{1,3}but )?"
+    rf"|\b(?:option|choice|letter) {_IS}{_THEN} ?:? ?"
+    rf"|\b(?:choos(?:e|ing)|chose|pick(?:ed)?|select(?:ed)?|go(?:ing)? with|opt for) {_NAMED}",
+    re.IGNORECASE,
 )
+_POINTED = re.compile(
+    rf"\b(?:it|this|that|which|so) (?:{_MUST}|corresponds to|matches|points to|leads to) {_NAMED}", re.IGNORECASE
+)
+_JUDGED = re.compile(
+    rf" {_MUST} (?:therefore |thus |clearly |indeed )?(?:the )?(?:only |most )?"
+    r"(?:correct|right|best|answer|accurate|appropriate)\b",
+    re.IGNORECASE,
+)
+_CLAUSE_END = re.compile(r" ?(?:[.;,\n]|\Z)")
 _ANOTHER = re.compile(r" ?(?:,|/|&|\bor\b|\band\b)+ ?(?:or |and )?\(?[A-J]\)?(?= ?(?:[.;,)\n]|or\b|and\b|\Z))")
-_GROUNDS = re.compile(
-    r" (?:as|because|based|but|by|due|for|from|given|if|in|on|per|since|so|through|though|when|where|which|while|with)\b"
+_WORD_AFTER = re.compile(
+    r" (?!(?:as|because|based|but|by|due|for|from|given|if|in|on|per|since|so|through|though|when|where|which|while"
+    r"|with)\b)[a-z]"
 )
 _UNSURE = re.compile(
-    r"(?i:\b(?:if|whether|suppose|assume|assuming|unless|not|never|don't|wouldn't|cannot|can't))\b[^.,;:\n]{0,14}\Z"
+    r"\b(?:if|whether|suppose|assume|assuming|unless|not|never|don't|wouldn't|cannot|can't)\b[^.,;:\n]{0,14}\Z",
+    re.IGNORECASE,
 )
 _ALONE = re.compile(r"\W*([A-J])\W*\Z")
 _OPENS = re.compile(r"\W*([A-J])(?:[).:]| because\b)(?:\s|\Z)")
@@ -178,29 +185,35 @@ def letter(text: str, options: int) -> str | None:
     plain = _FONT.sub(r"\1", _FONT.sub(r"\1", unicodedata.normalize("NFKC", text)))
     plain = _tidy(_BOX.sub(r" answer: \1\2 . ", plain).translate(_PLAIN)).strip()
     allowed = "ABCDEFGHIJ"[:options]
-    claimed = [said for match in _CLAIM.finditer(plain) if (said := _named(plain, match, allowed)) is not None]
-    if claimed:
-        return claimed[-1] or None
+    if claims := [said for anchor in _CLAIM.finditer(plain) if (said := _named(plain, anchor, allowed)) is not None]:
+        return claims[-1] or None
     lines = plain.split("\n")
     for match in (_ALONE.match(lines[-1]), _OPENS.match(lines[0])):
         if match and match[1] in allowed:
             return match[1]
-    stated = [said for match in _STATED.finditer(plain) if (said := _named(plain, match, allowed)) is not None]
-    return (stated[-1] or None) if stated else None
+    pointed = [anchor for anchor in _POINTED.finditer(plain) if _named(plain, anchor, allowed, ends=True)]
+    judged = [found for found in _LETTER.finditer(plain) if _JUDGED.match(plain, found.end())]
+    found = [match for anchor in pointed if (match := _LETTER.match(plain, anchor.end()))] + judged
+    said = _capital(max(found, key=lambda match: match.end())) if found else ""
+    return said if said and said in allowed else None
 
 
-def _named(plain: str, match: re.Match[str], allowed: str) -> str | None:
-    """The letter of a claim; "" when it names two; None when it is no claim after all."""
-    groups = match.groupdict()
-    name = next(key for key, value in groups.items() if value and key not in ("colon", "direct"))
-    said, rest = groups[name].upper(), plain[match.end() : match.end() + 40]
-    if said not in allowed or rest.startswith("?") or _UNSURE.search(plain[max(0, match.start() - 40) : match.start()]):
+def _capital(match: re.Match[str]) -> str:
+    return "".join(filter(None, match.groups())).upper()
+
+
+def _named(plain: str, anchor: re.Match[str], allowed: str, ends: bool = False) -> str | None:
+    """The letter that follows `anchor`; "" when it names two; None when it claims none after all."""
+    found = _LETTER.match(plain, anchor.end())
+    if found is None or _UNSURE.search(plain[max(0, anchor.start() - 40) : anchor.start()]):
         return None
-    if groups.get("direct") is not None and not re.match(r" ?(?:[.;,]|\n|\Z)", rest):
+    said, rest = _capital(found), plain[found.end() : found.end() + 40]
+    groups = anchor.groupdict()
+    ends = ends or groups.get("direct") is not None
+    if said not in allowed or rest.startswith("?") or (ends and not _CLAUSE_END.match(rest)):
         return None
     # "The answer: A good one would be" and "The answer is I think B" name no option.
-    word = name.endswith("bare") and re.match(r" [a-z]", rest) and not _GROUNDS.match(rest)
-    if word and (said == "I" or (said == "A" and groups.get("colon"))):
+    if found["bare"] and _WORD_AFTER.match(rest) and (said == "I" or (said == "A" and groups.get("colon"))):
         return None
     return "" if _ANOTHER.match(rest) else said
 
@@ -208,7 +221,7 @@ def _named(plain: str, match: re.Match[str], allowed: str) -> str | None:
 # ---------------------------------------------------------------- mathematical expressions
 _MATHS = re.compile(r"(?<!\\)\$\$(.+?)\$\$|\\\[(.+?)\\\]|(?<!\\)\$((?:[^$\\]|\\.)+?)\$|\\\((.+?)\\\)", re.DOTALL)
 _WORDS_BEFORE = re.compile(r"[^\n$\\\d(\[{]{0,40}\Z")
-_PLAIN_ENDS = re.compile(r"[.;!?](?=\s|$)|\n|,?\s(?:because|since|as|so|which)\b")
+_PLAIN_ENDS = re.compile(r"(?<!\\)[.;!?](?=\s|$)|\n|,?\s(?:because|since|as|so|which)\b")
 _WORD = re.compile(r"\\[A-Za-z]+(?:\{[a-z]*matrix\})?|\\(?:text|mbox)\{[^{}]*\}|([A-Za-z]{2,})")
 
 
@@ -253,7 +266,7 @@ def _bare(expression: str) -> str:
     """`expression` without what a sentence or a formula puts around it."""
     while True:
         inner = expression.strip().strip("*`").rstrip(",;:")
-        inner = inner[:-1] if inner.endswith(".") else inner
+        inner = inner[:-1] if inner.endswith(".") and not inner.endswith("\\right.") else inner
         whole = _MATHS.fullmatch(inner)
         inner = next(filter(None, whole.groups())) if whole else inner
         if inner == expression:
