@@ -78,7 +78,7 @@ serve: ## vllm serve MODEL on loopback, in an environment of its own; the key is
 export-subsets: $(ENV) ## write the WildChat and WildJailbreak subsets from your own hub access
 	@$(STAR1) export-subsets
 
-benchmarks: $(ENV) ## measure dedup, selection, engine and generation again (minutes)
+benchmarks: $(ENV) ## measure dedup, selection and generation again (minutes)
 	@for file in benchmarks/*.py; do echo $$file; $(PYTHON) $$file || exit 1; done
 
 clean: $(ENV) ## remove build/PROFILE; asks before trained models or paid-for responses go

@@ -18,6 +18,7 @@ from pydantic import Field, ValidationError
 
 from star1lib import policies
 from star1lib.errors import UserError
+from star1lib.models import roles
 from star1lib.records import Record, first_error
 from star1lib.study import stages
 
@@ -29,7 +30,7 @@ class Profile(Record):
     about: str = Field(min_length=1)
     common: dict[str, Any] = Field(default_factory=dict)
     notebooks: dict[str, dict[str, Any]] = Field(default_factory=dict)
-    roles: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    roles: dict[str, Any] = Field(default_factory=dict)
     prices: dict[str, dict[str, float]] = Field(default_factory=dict)
     offline: bool = True
     policies: str | None = None
@@ -84,6 +85,7 @@ def _assignments(source: str, notebook: Path) -> dict[str, Any]:
 def check(profile: Profile, root: Path = Path()) -> None:
     """Raise :class:`UserError` for any section, key or value type that the notebooks do not know."""
     where = root / stages.PARAMS / f"{profile.name}.yaml"
+    roles.load(profile.roles, profile.prices)
     if profile.policies:
         policies.load(root / profile.policies)
     declared = {stage.name: declared_parameters(root / stage.notebook) for stage in stages.STAGES}
@@ -128,13 +130,11 @@ def parameters(profile: Profile, stage_name: str, *, mirror: str | None = None, 
     return values
 
 
-def _priced(profile: Profile) -> dict[str, dict[str, Any]]:
-    """The roles, each with the price of its model, so that a notebook is handed all it needs."""
-    prices = {role: profile.prices.get(str(fields.get("model"))) for role, fields in profile.roles.items()}
-    return {
-        role: {**fields, "price": prices[role]} if prices[role] else dict(fields)
-        for role, fields in profile.roles.items()
-    }
+def _priced(profile: Profile) -> dict[str, Any]:
+    """The roles, each model with its price, so that a notebook is handed all it needs."""
+    played = roles.load(profile.roles, profile.prices)
+    priced = {name: {"price": role.price.model_dump()} for name, role in roles.models(played).items() if role.price}
+    return {name: {**player, **priced[name]} if name in priced else player for name, player in profile.roles.items()}
 
 
 def _meant(name: str, known: list[str]) -> str:
