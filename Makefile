@@ -8,12 +8,15 @@ VENV := .venv
 PYTHON := $(VENV)/bin/python
 MODEL ?= deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B
 PORT ?= 8000
+GPU ?= H100-80
+GPUS ?= 8
+MODELS ?=
 ENV := $(VENV)/.complete
 UV := $(shell command -v uv 2>/dev/null)
 INSTALL := $(if $(UV),$(UV) pip install --quiet --python $(PYTHON),$(PYTHON) -m pip install --quiet --disable-pip-version-check)
 STAR1 := $(PYTHON) -m star1lib
 .DEFAULT_GOAL := help
-.PHONY: help env reproduce test test-full lint lab figures report view judges cost publish export serve export-subsets clean benchmarks
+.PHONY: help env reproduce test test-full lint lab figures report view judges cost plan publish export serve export-subsets clean benchmarks
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -63,6 +66,9 @@ judges: $(ENV) ## fit the offline judges again from STAR1_DATA and measure their
 
 cost: $(ENV) ## what making the data would cost under PROFILE, before any call
 	@$(STAR1) cost --profile $(PROFILE)
+
+plan: $(ENV) ## memory, GPU hours and disk of PROFILE on GPUS cards named GPU, before anything starts
+	@$(STAR1) plan --profile $(PROFILE) --gpu $(GPU) --gpus $(GPUS) --models "$(MODELS)"
 
 publish: $(ENV) ## copy a run's small tables and figures to figures/ and show them in the README
 	@$(STAR1) publish --profile $(PROFILE)
