@@ -34,9 +34,10 @@ SIZES = {
 
 
 ASSUMED = (
-    f"Assumed, not measured: {TRAINING_SHARE:.0%} of the card's bf16 peak in training, {GENERATION_SHARE:.0%} of its "
-    f"memory's speed with {CONCURRENT} answers at once and at least {1e3 * SLOWEST_STEP_S:g} ms a token in generation, {TRAINING_BYTES} bytes a parameter sharded over "
-    f"all cards, {RESERVE:.0%} of the memory kept free, an answer a quarter of its budget."
+    f"Assumed, not measured: {TRAINING_SHARE:.0%} of the card's bf16 peak in training; in generation "
+    f"{GENERATION_SHARE:.0%} of its memory's speed, {CONCURRENT} answers at once, {1e3 * SLOWEST_STEP_S:g} ms a token at "
+    f"least, an answer a quarter of its budget; {TRAINING_BYTES} bytes a parameter sharded over all cards, "
+    f"{RESERVE:.0%} of the memory kept free."
 )
 
 
