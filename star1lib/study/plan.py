@@ -35,8 +35,8 @@ SIZES = {
 
 ASSUMED = (
     f"Assumed, not measured: {TRAINING_SHARE:.0%} of the card's bf16 peak in training; in generation "
-    f"{GENERATION_SHARE:.0%} of its memory's speed, {CONCURRENT} answers at once, {1e3 * SLOWEST_STEP_S:g} ms a token at "
-    f"least, an answer a quarter of its budget; {TRAINING_BYTES} bytes a parameter sharded over all cards, "
+    f"{GENERATION_SHARE:.0%} of its memory's speed, {CONCURRENT} answers at once, {1e3 * SLOWEST_STEP_S:g} ms a token "
+    f"at least, an answer a quarter of its budget; {TRAINING_BYTES} bytes a parameter sharded over all cards, "
     f"{RESERVE:.0%} of the memory kept free."
 )
 
