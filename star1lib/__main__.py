@@ -165,6 +165,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UserError as err:
         log.error("%s", err)
         return 2
+    except OSError as err:
+        log.error("%s: %s; correct that and run the same command again.", err.filename or "file system", err.strerror)
+        return 2
     except KeyboardInterrupt:
         log.error("interrupted; the same command goes on from the last finished stage.")
         return 130

@@ -512,15 +512,21 @@ def _reply(output: ModelOutput, price: Price | None, worst: float) -> Reply:
     used = output.usage
     tokens = (max(0, used.input_tokens), max(0, used.output_tokens)) if used else (0, 0)
     cost = (price.cost(*tokens) if any(tokens) else worst) if price else 0.0
-    return Reply("", outcome, thought.answer, thinking or thought.thinking, why.get(outcome), *tokens, cost)
+    return Reply(
+        "", outcome, _whole(thought.answer), _whole(thinking or thought.thinking), why.get(outcome), *tokens, cost
+    )
+
+
+def _whole(text: str) -> str:
+    """`text` with a question mark for each half of a surrogate pair, which can be neither sent nor stored."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def _chat(messages: Messages) -> list[Any]:
     from inspect_ai.model import ChatMessageAssistant, ChatMessageSystem, ChatMessageUser
 
     kinds = {"system": ChatMessageSystem, "user": ChatMessageUser, "assistant": ChatMessageAssistant}
-    # Half of a surrogate pair can be neither sent nor logged.
-    return [kinds[m["role"]](content=m["content"].encode("utf-8", "replace").decode()) for m in messages]
+    return [kinds[m["role"]](content=_whole(m["content"])) for m in messages]
 
 
 def model_of(role: Role) -> Model:

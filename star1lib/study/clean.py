@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from star1lib.errors import UserError
+from star1lib.files import plain_name
 from star1lib.study import stages
 
 log = logging.getLogger(__name__)
@@ -24,7 +25,11 @@ def clean(profile: str, *, assume_yes: bool = False, root: Path = Path()) -> Non
 
     Without a terminal to ask at and without `assume_yes`, they are kept and a :class:`UserError` says so.
     """
-    build = root / stages.BUILD / profile
+    build = root / stages.BUILD / plain_name(profile, "profile")
+    if build.is_symlink():
+        raise UserError(
+            f"{build}: it is a link to a folder elsewhere, which is not removed from here; remove it by hand."
+        )
     if not build.exists():
         log.info("%s: nothing to remove", build)
         return
