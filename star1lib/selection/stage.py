@@ -13,13 +13,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from star1lib.collection import corpus
+from star1lib.collection import corpus, decontamination
 from star1lib.deliberation.stage import players
 from star1lib.errors import UserError
 from star1lib.files import read_records, write_stage
 from star1lib.models import embed
 from star1lib.models.roles import Role
-from star1lib.records import Example, subset
+from star1lib.records import Example, Removal, subset
 from star1lib.selection import audit, balance, benign
 from star1lib.selection import scorers as scoring
 from star1lib.selection.semantic import SemanticScorer
@@ -31,7 +31,7 @@ _SIZES = (50, 100, 250, 500, 1000, 2500, 5000, 10_000, 41_000)
 
 @dataclass(frozen=True)
 class SelectionResult:
-    """The scored examples, the selection, the medium-scored rows, the twins, and who scored."""
+    """The scored examples, the selection, the medium-scored rows, the twins, who scored, and what overlaps a test."""
 
     scored: list[Example]
     chosen: balance.Selection
@@ -39,6 +39,7 @@ class SelectionResult:
     twins: list[Example]
     errors: list[dict[str, Any]]
     scorer: str
+    overlaps: list[Removal]
 
 
 def select_folder(
@@ -49,14 +50,18 @@ def select_folder(
     medium_low: float,
     roles: Mapping[str, Any] | None = None,
     out: str | Path,
+    decontaminated: str | Path | None = None,
 ) -> SelectionResult:
     """Score the examples of the deliberation stage and select `size` of them.
+
+    Rows and benign variants that come too close to a test question of the stage's folder `decontaminated` are taken
+    out, wherever they come from: released rows and variants were never in the pool.
 
     `scorer` is "rules" (offline), "published" (scores that came with the rows) or "role" (the model in
     `roles`). Medium-scored rows have a mean of at least `medium_low` and not full marks (4.1).
     """
     folder = Path(folder)
-    examples = read_records(folder / "examples.jsonl", Example)
+    examples, overlaps = _apart(read_records(folder / "examples.jsonl", Example), decontaminated)
     errors: list[dict[str, Any]] = []
     if scorer == "rules":
         scored = scoring.score_all(examples)
@@ -75,8 +80,13 @@ def select_folder(
         errors += [error.model_dump() for error in failed]
     else:
         twins = benign.hand_written(corpus.load())
+    twins, near = _apart(twins, decontaminated)
     medium = [example for example in balance.scored_between(scored, medium_low, 10) if not _full(example)]
-    return SelectionResult(scored, chosen, medium, twins, errors, scorer)
+    return SelectionResult(scored, chosen, medium, twins, errors, scorer, [*overlaps, *near])
+
+
+def _apart(examples: list[Example], folder: str | Path | None) -> tuple[list[Example], list[Removal]]:
+    return decontamination.against_tests_of(folder, examples) if folder else (examples, [])
 
 
 def _full(example: Example) -> bool:
@@ -124,6 +134,7 @@ def write(result: SelectionResult, folder: str | Path) -> None:
         "twins": result.twins,
         "dropped": [asdict(dropped) for dropped in result.chosen.dropped],
         "errors": result.errors,
+        "overlaps": result.overlaps,
     }
     counts = {name: len(records) for name, records in files.items()}
     named: dict[str, Any] = {f"{name}.jsonl": records for name, records in files.items()}
