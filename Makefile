@@ -26,7 +26,7 @@ env: $(ENV) ## create the Python environment
 
 # uv where it is there, else pip, installs from pinned files only; a failed or interrupted set-up is begun again.
 $(ENV): pyproject.toml constraints.txt requirements-data.txt
-	@$(PYTHON3) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; name it with PYTHON3=..." >&2; exit 2; }
+	@$(PYTHON3) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 15))' || { echo "Python 3.11 to 3.14 is needed; name it with PYTHON3=..." >&2; exit 2; }
 	@echo "setting up $(VENV) (once)"
 	@test -x $(PYTHON) || $(PYTHON3) -m venv $(VENV)
 	@$(INSTALL) -e '.[dev]' -c constraints.txt && $(INSTALL) --no-deps --require-hashes -r requirements-data.txt \

@@ -89,9 +89,9 @@ def _export(args: argparse.Namespace) -> None:
 
 
 def _pin(args: argparse.Namespace) -> None:
-    from star1lib.collection import pins, sources
+    from star1lib.collection import download, sources
 
-    pin = pins.record(sources.source(args.name), args.files)
+    pin = download.record_pin(sources.source(args.name), args.files)
     for file, sha256 in pin.files.items():
         log.info("%s pinned at revision %s: %s, sha256 %s", args.name, pin.revision, file, sha256)
 

@@ -13,13 +13,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from star1lib.collection import corpus
+from star1lib.collection import corpus, decontamination
 from star1lib.errors import UserError
 from star1lib.files import read_records, write_stage
 from star1lib.models import embed, roles
 from star1lib.models.answers import ErrorRow
 from star1lib.models.roles import Role
-from star1lib.records import Example, subset
+from star1lib.records import Example, Removal, subset
 from star1lib.selection import audit, balance, benign, scorers
 from star1lib.selection.semantic import SemanticScorer
 
@@ -29,7 +29,7 @@ _SIZES = (50, 100, 250, 500, 1000, 2500, 5000, 10_000, 41_000)
 
 @dataclass(frozen=True)
 class SelectionResult:
-    """The scored examples, the selection, the medium-scored rows, the twins, and who scored."""
+    """The scored examples, the selection, the medium-scored rows, the twins, who scored, and what overlaps a test."""
 
     scored: list[Example]
     chosen: balance.Selection
@@ -37,6 +37,7 @@ class SelectionResult:
     twins: list[Example]
     errors: list[ErrorRow]
     scorer: str
+    overlaps: list[Removal]
 
 
 def select_folder(
@@ -46,16 +47,18 @@ def select_folder(
     medium_low: float,
     players: Mapping[str, Any] | None = None,
     out: str | Path,
+    decontaminated: str | Path | None = None,
 ) -> SelectionResult:
     """Score the examples of the deliberation stage and select `size` of them.
 
     `players` says who plays the scorer and who makes the benign variants (:func:`star1lib.models.roles.load`): rules,
     the scores that came with released rows, or models. Medium-scored rows have a mean of at least `medium_low` and
-    not full marks (4.1).
+    not full marks (4.1). Rows and benign variants that come too close to a test question of the stage's folder
+    `decontaminated` are taken out, wherever they come from: released rows and variants were never in the pool.
     """
     folder = Path(folder)
     known = roles.load(players or {})
-    examples = read_records(folder / "examples.jsonl", Example)
+    examples, overlaps = _apart(read_records(folder / "examples.jsonl", Example), decontaminated)
     calls = Path(out) / "calls"
     scorer = known["scorer"]
     errors: list[ErrorRow] = []
@@ -75,8 +78,14 @@ def select_folder(
         errors += failed
     else:
         twins = benign.hand_written(corpus.load())
+    twins, near = _apart(twins, decontaminated)
     medium = [example for example in balance.scored_between(scored, medium_low, 10) if not _full(example)]
-    return SelectionResult(scored, chosen, medium, twins, errors, getattr(scorer, "model", str(scorer)))
+    made_by = getattr(scorer, "model", str(scorer))
+    return SelectionResult(scored, chosen, medium, twins, errors, made_by, [*overlaps, *near])
+
+
+def _apart(examples: list[Example], folder: str | Path | None) -> tuple[list[Example], list[Removal]]:
+    return decontamination.against_tests_of(folder, examples) if folder else (examples, [])
 
 
 def _full(example: Example) -> bool:
@@ -120,6 +129,7 @@ def write(result: SelectionResult, folder: str | Path) -> None:
         "twins": result.twins,
         "dropped": [asdict(dropped) for dropped in result.chosen.dropped],
         "errors": result.errors,
+        "overlaps": result.overlaps,
     }
     counts = {name: len(records) for name, records in files.items()}
     named: dict[str, Any] = {f"{name}.jsonl": records for name, records in files.items()}

@@ -10,7 +10,7 @@ import pytest
 from faultserver import FaultServer, completion
 
 from star1lib import files as io
-from star1lib.collection import corpus
+from star1lib.collection import corpus, decontamination
 from star1lib.deliberation import prompts
 from star1lib.deliberation import stage as deliberation
 from star1lib.errors import UserError
@@ -59,6 +59,19 @@ def test_selection_keeps_the_best_trace_and_balances(folders: Path) -> None:
     io.verify_manifest(folders / "04")
     sizes = [row["size"] for row in selection.balance_table(chosen)]
     assert 40 in sizes
+
+
+def test_no_row_and_no_benign_variant_comes_close_to_a_test_question(folders: Path) -> None:
+    """Whatever reaches training goes through the decontamination of the pool; what leaves is listed."""
+    before = choose(folders / "03")
+    row, twin = before.chosen.kept[0], before.twins[0]
+    tests = [Question.make(example.question.upper(), "test") for example in (row, twin)]
+    decontamination.write(decontamination.decontaminate([], tests), folders / "02")
+    after = selection.select_folder(folders / "03", size=40, medium_low=3.0, out=folders, decontaminated=folders / "02")
+    assert {row.id, twin.id} <= {removal.id for removal in after.overlaps}
+    assert {removal.partner_text for removal in after.overlaps} == {test.text for test in tests}
+    assert not {row.id, twin.id} & {example.id for example in (*after.scored, *after.twins)}
+    assert len(after.scored) < len(before.scored) and len(after.twins) < len(before.twins)
 
 
 def test_both_scorers_are_audited_and_compared(folders: Path) -> None:
