@@ -226,13 +226,12 @@ def test_many_fences_take_time_in_proportion():
 # Where its imports have moved to.
 MOVED = {
     "chat": "models.chat", "io": "files", "tables": "study.tables", "readers": "collection.readers",
-    "backends": "models.api.backends", "served": "models.api.served", "limits": "models.api.limits",
     "confine": "evaluation.sandbox.confine", "tasks": "evaluation.benchmarks",
     "tasks.extract": "evaluation.benchmarks.extract", "tasks.equality": "evaluation.benchmarks.equality",
     "tasks.humaneval": "evaluation.benchmarks.humaneval", "tasks.common": "evaluation.benchmarks.common",
 }  # fmt: skip
 # All of them are right today; the kinds of judges, statistics and training are tested where they belong.
-SURE = {"MCQ": 27, "integer": 18, "MATH": 11, "equality": 29, "code": 19, "thinking": 5, "served": 6, "limits": 1,
+SURE = {"MCQ": 27, "integer": 18, "MATH": 11, "equality": 29, "code": 19, "thinking": 5,
         "lines": 1, "CSV": 5, "JSON": 2, "JSONL": 1, "table": 6}  # fmt: skip
 
 
