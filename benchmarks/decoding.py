@@ -148,7 +148,7 @@ def child(arguments: argparse.Namespace) -> dict[str, Any]:
     if way == "vllm":
         tokenizer = checkpoints.load_tokenizer(arguments.model)
         prompts, stops = encoded(arguments, tokenizer), {tokenizer.eos_token_id}
-        os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "3")
+        os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
         begin, folder = processor_seconds(), Path(checkpoints.resolve(arguments.model))
         with serving.serve(folder, python=arguments.vllm, max_num_seqs=256, timeout=3600) as server:
             ready = processor_seconds()
