@@ -157,7 +157,7 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
     """Read a JSONL file into dicts; a broken line is named by its number."""
     rows: list[dict[str, Any]] = []
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError as err:
         raise UserError(f"{path}: the file is missing; run the stage that writes it (`make reproduce`).") from err
     except (OSError, UnicodeDecodeError) as err:

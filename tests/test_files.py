@@ -99,6 +99,11 @@ def test_scores_out_of_range_are_refused() -> None:
         io.parse_record({"compliance": 10, "relevancy": 11, "accuracy": 3}, Scores, "row 1")
 
 
+def test_a_byte_order_mark_is_no_damage(tmp_path: Path) -> None:
+    (tmp_path / "x.jsonl").write_bytes(b'\xef\xbb\xbf{"a": 1}\n')
+    assert io.read_jsonl(tmp_path / "x.jsonl") == [{"a": 1}]
+
+
 def test_a_lone_surrogate_is_kept_and_never_stops_a_stage(tmp_path: Path) -> None:
     io.write_jsonl(tmp_path / "x.jsonl", [{"text": "half \ud800 a pair"}, {"text": "é\u2028"}])
     assert [row["text"] for row in io.read_jsonl(tmp_path / "x.jsonl")] == ["half \ud800 a pair", "é\u2028"]

@@ -82,10 +82,18 @@ def test_unknown_name_and_set_not_at_hand() -> None:
     [
         ("x.csv", "prompt\nhello\n", "no field 'text' .*there are: prompt.* renamed"),
         ("x.csv", 'text\n"  "\n', "field 'text' is empty"),
-        ("x.jsonl", '{"text": "a"}\n{"te', "line 2: not valid JSON; the file is truncated"),
+        ("x.jsonl", '{"text": "a"}\n{"te', "line 2: not valid JSON .* truncated"),
         ("x.json", '[{"text": "a"', "truncated or damaged"),
         ("x.json", '{"text": "a"}', "a list of rows was expected"),
         ("x.jsonl", "[1]\n", "an object with the field 'text'"),
+        ("x.csv", "text,kind\nBake bread, cakes and pies,food\n", "row 2: 3 cells under 2 columns"),
+        ("x.tsv", "text\tkind\nBake\n", "row 2: 1 cells under 2 columns"),
+        ("x.csv", "text,text\na,b\n", "two columns have the same name"),
+        ("x.csv", 'text\n"never closed\n', "not valid CSV"),
+        ("x.json", '[{"text": NaN}]', "field 'text' has no value"),
+        ("x.json", '[{"text": 5}]', "field 'text' is no text"),
+        ("x.jsonl", "[" * 100_000 + "]" * 100_000, "nested too deeply"),
+        ("x.jsonl", '{"text": "a", "n": ' + "9" * 5_000 + "}", "not valid JSON"),
     ],
 )
 def test_bad_files_are_one_sentence(tmp_path: Path, name: str, text: str, sentence: str) -> None:
@@ -93,6 +101,22 @@ def test_bad_files_are_one_sentence(tmp_path: Path, name: str, text: str, senten
     path.write_text(text)
     with pytest.raises(UserError, match=sentence):
         readers.column("text")(path)
+
+
+def test_only_line_ends_end_a_line(tmp_path: Path) -> None:
+    path = tmp_path / "x.txt"
+    path.write_bytes("one\u2028line\u0085of\x0btext\r\n\r\nanother\n".encode())
+    assert [text for text, _ in readers.lines(path)] == ["one\u2028line\u0085of\x0btext", "another"]
+
+
+def test_whole_cells_and_whole_characters(tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_text("x" * 200_000 + ",kind\n")
+    assert len(readers.first_cells(tmp_path / "x.csv")[0][0]) == 200_000
+    (tmp_path / "y.csv").write_text('\ufefftext,kind\n"two\nlines, one ""cell""",NA\n')
+    assert readers.column("text", "kind")(tmp_path / "y.csv") == [('two\nlines, one "cell"', {"kind": "NA"})]
+    (tmp_path / "z.jsonl").write_text('{"text": "half \\ud83d", "kind": "whole \\ud83d\\ude00", "x": NaN}\n')
+    [(text, meta)] = readers.column("text", "kind")(tmp_path / "z.jsonl")
+    assert (text, meta) == ("half \ufffd", {"kind": "whole \U0001f600"})
 
 
 def test_bad_bytes_and_missing_file(tmp_path: Path) -> None:
