@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from star1lib.evaluation import benchmarks as tasks
 from star1lib.evaluation.judges import Judges
 from star1lib.evaluation.run import Subject, evaluate
 from star1lib.evaluation.settings import protocol
@@ -56,6 +57,15 @@ def measure(
             extra=extra,
         )
     return items
+
+
+def questions(benchmarks: Sequence[str], mirror: str | None = None) -> list[Question]:
+    """Every question of the benchmarks, as asked of a model: what no training row may come near.
+
+    The benchmark `Twins` is left out; training holds its questions apart itself.
+    """
+    found = [tasks.benchmark(name) for name in dict.fromkeys(benchmarks) if name != "Twins"]
+    return [question for one in found for question in one.load(Path(mirror) if mirror else None)]
 
 
 def write(folder: str | Path, items: Sequence[ItemResult]) -> None:
