@@ -20,7 +20,7 @@ from star1lib import files, stats
 from star1lib.collection import corpus, sources
 from star1lib.deliberation import teachers
 from star1lib.evaluation import measure
-from star1lib.evaluation.benchmarks import probe
+from star1lib.evaluation.benchmarks import probe, sums
 from star1lib.records import Example, subset
 from star1lib.selection import benign
 from star1lib.training import stage0
@@ -30,13 +30,12 @@ from star1lib.training.variants import Variant
 
 BUILD = Path("build/small_study")
 RESULTS = Path("benchmarks/results")
-LIMITS = {"XSTest": 128, "Twins": 48, "Probe": 48}
+LIMITS = {"XSTest": 128, "Twins": 48, "Probe": 48, "Sums": 48}
 GENERATION = {"name": "small", "repetition_penalty": 1.05, "answer_tokens": 40, "thinking_tokens": 160,
               "reasoning_tokens": 40}  # fmt: skip
 COMMON = {"batch_size": 8, "micro_batch_size": 4, "max_length": 384, "dtype": "float32", "epochs": 2.0,
           "learning_rate": 2e-5}  # fmt: skip
-STAGE0 = {"arithmetic": 192, "own": 64, "epochs": 1.0, "learning_rate": 1e-4}
-TOKENS = 72
+STAGE0 = stage0.Settings(arithmetic=192, own=64, training={"epochs": 1.0, "learning_rate": 1e-4})
 FAST: dict[str, Any] = {"training": {"learning_rate": 5e-5}}
 # name: base, thinking, rows, benign, anchors, and what differs from COMMON
 RUNS: dict[str, dict[str, Any]] = {
@@ -86,16 +85,11 @@ def base(name: str) -> tuple[str, float]:
     if name == "plain":
         return "smollm2", 0.0
     began = time.process_time()
-    settings = STAGE0_OF.get(name, STAGE0)
-    taken = [tuple(map(int, pair)) for q in probe.load() if len(pair := stage0.numbers(q.text)) == 2]
-    own = [stage0.with_thought(row) for row in answers("plain", stage0.harmless()[: settings["own"]])]
-    made = [*stage0.arithmetic(settings["arithmetic"], 0, taken), *own]
-    config = TrainConfig.model_validate({**COMMON, **{k: settings[k] for k in ("epochs", "learning_rate")}})
-    checkpoint = stage0.make_reasoner(made, "smollm2", BUILD / "models", config)
+    config = TrainConfig.model_validate({**COMMON, **STAGE0.training})
+    tests = [*probe.load(), *sums.load()]
+    prompts = stage0.harmless()[: STAGE0.own]
+    checkpoint = stage0.reasoner("smollm2", STAGE0, prompts, tests, BUILD / "models", config)
     return str(checkpoint), time.process_time() - began
-
-
-STAGE0_OF: dict[str, dict[str, Any]] = {}
 
 
 def answers(name: str, prompts: list[str]) -> list[TrainRow]:
@@ -110,11 +104,8 @@ def mixture(run: dict[str, Any]) -> list[TrainRow]:
     made = rows(subset(safety(), run["rows"], run.get("seed", 0)), **how)
     made += rows(split()[0][: run.get("benign", 0)], kind="benign", **how)
     if run.get("anchors"):
-        prompts = stage0.harmless()[64:144] + ([q.question for q in split()[0][40:]] if run.get("own_benign") else [])
-        made += answers(run["base"], prompts)[-run["anchors"] :]
-    if run.get("sums"):
-        sums = stage0.arithmetic(run["sums"], 1, [tuple(stage0.numbers(q.text)) for q in probe.load()])
-        made += answers(run["base"], [row.prompt for row in sums])
+        prompts = stage0.harmless()[STAGE0.own : 144]
+        made += answers(run["base"], prompts)[: run["anchors"]]
     return made
 
 

@@ -35,7 +35,6 @@ _PEOPLE = ("Ines", "Tomas", "Mira", "Oskar", "Leila", "Paulo", "Yuki", "Nadia", 
 _SUMS = ("Add {a} and {b}.", "Work out {a} + {b}.", "How much is {a} plus {b}?", "Calculate the sum of {a} and {b}.",
          "What is {a} + {b}?", "{a} + {b} = ?")  # fmt: skip
 _DIFFERENCES = ("Take {b} from {a}.", "Work out {a} - {b}.", "How much is {a} minus {b}?", "What is {a} - {b}?")
-_PRODUCTS = ("Multiply {a} by {b}.", "Work out {a} x {b}.", "How much is {a} times {b}?", "What is {a} times {b}?")
 _GAINS = (
     "{name} has {a} {things} and finds {b} more. How many {things} does {name} have now?",
     "There are {a} {things} in one box and {b} in another. How many {things} are there in all?",
@@ -46,7 +45,6 @@ _LOSSES = (
     "A shop had {a} {things} and sold {b}. How many {things} does the shop still have?",
     "{name} had {a} {things} but lost {b} of them. How many {things} does {name} have now?",
 )
-_GROUPS = ("{name} has {a} boxes with {b} {things} in each. How many {things} is that?",)
 
 
 def harmless() -> list[str]:
@@ -55,8 +53,8 @@ def harmless() -> list[str]:
     return text.splitlines()
 
 
-def arithmetic(count: int, seed: int, taken: Collection[tuple[int, ...]] = ()) -> list[TrainRow]:
-    """`count` different sums, differences, products and one-step stories, worked inside the thinking.
+def arithmetic(count: int, seed: int, taken: Collection[tuple[int, ...]] = (), *, least: int = 2) -> list[TrainRow]:
+    """`count` different sums, differences and one-step stories of numbers from `least` to 99, worked in the thinking.
 
     No row has the two numbers of a pair in `taken` (in either order): embeddings call any two sums alike, so test
     questions are kept out by their numbers.
@@ -65,40 +63,34 @@ def arithmetic(count: int, seed: int, taken: Collection[tuple[int, ...]] = ()) -
     apart = {tuple(sorted(pair)) for pair in taken}
     made: dict[str, TrainRow] = {}
     while len(made) < count:
-        kind = rng.choice("++--*")
-        a, b = (rng.randint(2, 12), rng.randint(2, 12)) if kind == "*" else (rng.randint(2, 99), rng.randint(2, 99))
-        if kind == "-":
-            a, b = max(a, b), min(a, b)
-        if tuple(sorted((a, b))) in apart:
+        b, a = sorted((rng.randint(least, 99), rng.randint(least, 99)))
+        if (b, a) in apart:
             continue
-        plain, story = {"+": (_SUMS, _GAINS), "-": (_DIFFERENCES, _LOSSES), "*": (_PRODUCTS, _GROUPS)}[kind]
-        form = rng.choice(rng.choice((plain, story)))
+        sign = rng.choice("+-")
+        if sign == "+" and rng.random() < 0.5:
+            a, b = b, a
+        form = rng.choice(rng.choice({"+": (_SUMS, _GAINS), "-": (_DIFFERENCES, _LOSSES)}[sign]))
         prompt = form.format(a=a, b=b, name=rng.choice(_PEOPLE), things=rng.choice(_THINGS))
-        work, answer = worked(kind, a, b)
+        work, answer = worked(sign, a, b)
         completion = chat.join_thinking(work, f"The answer is {answer}.")
         row = TrainRow(id=question_id(prompt), prompt=prompt, completion=completion, source=ARITHMETIC, kind=STAGE0)
         made.setdefault(row.id, row)
     return list(made.values())
 
 
-def worked(kind: str, a: int, b: int) -> tuple[str, int]:
-    """The working of `a` + - * `b`, step by step, and its result."""
-    if kind == "*":
-        return f"I multiply {a} by {b}. {a} x {b} = {a * b}.", a * b
-    if kind == "-":
-        head, tens, ones = f"I take {b} from {a}.", b // 10 * 10, b % 10
-        if not tens or not ones:
-            return f"{head} {a} - {b} = {a - b}.", a - b
-        return f"{head} {a} - {tens} = {a - tens}. {a - tens} - {ones} = {a - b}.", a - b
-    head = f"I add {a} and {b}."
+def worked(sign: str, a: int, b: int) -> tuple[str, int]:
+    """The working of `a` + `b` or `a` - `b`, step by step, and its result."""
+    tens, ones = b // 10 * 10, b % 10
+    if sign == "-":
+        steps = (
+            f"{a} - {tens} = {a - tens}. {a - tens} - {ones} = {a - b}." if tens and ones else f"{a} - {b} = {a - b}."
+        )
+        return f"I take {b} from {a}. {steps}", a - b
     if a < 10 or b < 10:
-        return f"{head} {a} + {b} = {a + b}.", a + b
-    tens, ones = a // 10 * 10 + b // 10 * 10, a % 10 + b % 10
-    return (
-        f"{head} Tens: {a // 10 * 10} + {b // 10 * 10} = {tens}. Ones: {a % 10} + {b % 10} = {ones}. "
-        f"{tens} + {ones} = {a + b}.",
-        a + b,
-    )
+        return f"I add {a} and {b}. {a} + {b} = {a + b}.", a + b
+    both, rest = a // 10 * 10 + tens, a % 10 + ones
+    steps = f"Tens: {a // 10 * 10} + {tens} = {both}. Ones: {a % 10} + {ones} = {rest}. {both} + {rest} = {a + b}."
+    return f"I add {a} and {b}. {steps}", a + b
 
 
 class Settings(Record):

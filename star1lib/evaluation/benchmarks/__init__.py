@@ -16,6 +16,7 @@ from star1lib.evaluation.benchmarks import (
     math500,
     probe,
     strongreject,
+    sums,
     twins,
     wildchat,
     wildjailbreak,
@@ -43,6 +44,7 @@ REGISTRY: dict[str, Benchmark] = {
         humaneval.BENCHMARK,
         choice.MMLU_PRO,
         probe.BENCHMARK,
+        sums.BENCHMARK,
     )
 }
 
