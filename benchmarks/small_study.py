@@ -36,6 +36,7 @@ GENERATION = {"name": "small", "repetition_penalty": 1.05, "answer_tokens": 40, 
 COMMON = {"batch_size": 8, "micro_batch_size": 4, "max_length": 384, "dtype": "float32", "epochs": 2.0,
           "learning_rate": 2e-5}  # fmt: skip
 STAGE0 = stage0.Settings(arithmetic=192, own=64, training={"epochs": 1.0, "learning_rate": 1e-4})
+ONCE: dict[str, Any] = {"training": {"learning_rate": 5e-5, "epochs": 1.0}}
 FAST: dict[str, Any] = {"training": {"learning_rate": 5e-5}}
 # name: base, thinking, rows, benign, anchors, and what differs from COMMON
 RUNS: dict[str, dict[str, Any]] = {
@@ -43,6 +44,7 @@ RUNS: dict[str, dict[str, Any]] = {
     "reasoner": {"base": "reasoner"},
     "plain, anchored, 2e-5": {"base": "plain", "thinking": False, "rows": 32, "anchors": 48, "benign": 16},
     "plain, anchored": {"base": "plain", "thinking": False, "rows": 32, "anchors": 48, "benign": 16, **FAST},
+    "plain, anchored, one epoch": {"base": "plain", "thinking": False, "rows": 64, "anchors": 64, "benign": 40, **ONCE},
     "plain, pure": {"base": "plain", "thinking": False, "rows": 32, **FAST},
     "plain, pure, trace": {"base": "plain", "thinking": True, "rows": 32, **FAST},
     "reasoner, anchored": {"base": "reasoner", "thinking": True, "rows": 32, "anchors": 48, "benign": 16, **FAST},

@@ -6,15 +6,11 @@ variant and benchmark reads what the first one wrote.
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from statistics import fmean, stdev
 from typing import Any
 
-from star1lib import stats
-from star1lib.evaluation import benchmarks as tasks
 from star1lib.evaluation.judges import Judges
 from star1lib.evaluation.run import Subject, evaluate
 from star1lib.evaluation.settings import protocol
@@ -62,15 +58,6 @@ def measure(
     return items
 
 
-def questions(benchmarks: Sequence[str], mirror: str | None = None) -> list[Question]:
-    """Every question of the benchmarks, as asked of a model: what no training row may come near.
-
-    The benchmark `Twins` is left out; training holds its questions apart itself.
-    """
-    found = [tasks.benchmark(name) for name in dict.fromkeys(benchmarks) if name != "Twins"]
-    return [question for one in found for question in one.load(Path(mirror) if mirror else None)]
-
-
 def write(folder: str | Path, items: Sequence[ItemResult]) -> None:
     """Write the judged items of a stage, manifest last; no completion is among them."""
     write_stage(Path(folder), {ITEMS: items}, items=len(items))
@@ -80,38 +67,6 @@ def read(*folders: str | Path) -> list[ItemResult]:
     """The judged items that the given stages wrote, each once, in order."""
     items = [item for folder in folders for item in read_records(Path(folder) / ITEMS, ItemResult)]
     return list({(i.variant, i.benchmark, i.item_id, i.metric, i.judge): i for i in items}.values())
-
-
-def over_seeds(items: Sequence[ItemResult], variants: Sequence[Variant]) -> list[dict[str, Any]]:
-    """Each recipe over its seeds: a row per recipe, benchmark and metric with the mean of the rates and their spread.
-
-    `share` is the part of the training rows that is benign, `spread` the standard deviation over seeds (nan for one),
-    `lowest` and `highest` the rates of the outermost seeds. Undecided items are left out, as in every rate.
-    """
-    rates = {(row["variant"], row["benchmark"], row["metric"]): row for row in stats.rates_table(items)}
-    groups: dict[tuple[str, str, str], list[float]] = {}
-    facts: dict[str, dict[str, Any]] = {}
-    for one in variants:
-        recipe = one.name.removesuffix(f"_seed{one.seed}")
-        total = one.rows + one.benign + one.anchors
-        share = (one.benign + one.anchors) / total if total else math.nan
-        facts.setdefault(recipe, {"recipe": recipe, "base": one.base, "rows": one.rows, "share": share})
-        for (variant, benchmark, metric), row in rates.items():
-            if variant == one.name and row["n"]:
-                groups.setdefault((recipe, benchmark, metric), []).append(row["value"])
-    return [
-        {
-            **facts[recipe],
-            "benchmark": benchmark,
-            "metric": metric,
-            "seeds": len(values),
-            "mean": fmean(values),
-            "spread": stdev(values) if len(values) > 1 else math.nan,
-            "lowest": min(values),
-            "highest": max(values),
-        }
-        for (recipe, benchmark, metric), values in groups.items()
-    ]
 
 
 def crossed(items: Sequence[ItemResult]) -> list[dict[str, Any]]:

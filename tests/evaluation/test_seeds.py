@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from star1lib.evaluation import measure
+from star1lib.evaluation import benchmarks
 from star1lib.evaluation.benchmarks import probe
+from star1lib.evaluation.seeds import over_seeds
 from star1lib.records import ItemResult
 from star1lib.training.variants import Variant
 
@@ -28,7 +29,7 @@ def items(variant: str, right: int, of: int, undecided: int = 0) -> list[ItemRes
 def test_the_seeds_of_a_recipe_are_one_row() -> None:
     asked = [variant("base"), variant("mixed", rows=1, benign=1, anchors=2), variant("mixed_seed2", 2, rows=1)]
     judged = [*items("base", 4, 4), *items("mixed", 1, 4), *items("mixed_seed2", 3, 4, undecided=2)]
-    base, mixed = measure.over_seeds(judged, asked)
+    base, mixed = over_seeds(judged, asked)
     assert (base["recipe"], base["seeds"], base["mean"]) == ("base", 1, 1.0)
     assert math.isnan(base["spread"]) and math.isnan(base["share"])
     assert (mixed["recipe"], mixed["seeds"], mixed["mean"], mixed["share"]) == ("mixed", 2, 0.5, 0.75)
@@ -37,4 +38,4 @@ def test_the_seeds_of_a_recipe_are_one_row() -> None:
 
 
 def test_questions_of_benchmarks_without_those_of_the_run() -> None:
-    assert measure.questions(["Probe", "Twins", "Probe"]) == probe.load()
+    assert benchmarks.questions(["Probe", "Twins", "Probe"]) == probe.load()
