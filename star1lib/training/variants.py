@@ -239,6 +239,20 @@ def _within(drawn: Sequence[TrainRow], budget: int, base: str) -> list[TrainRow]
     return kept
 
 
+def rows_of(
+    recipe: Mapping[str, Any],
+    *,
+    bases: Bases,
+    selection: str | Path,
+    models: str | Path,
+    seed: int,
+    benign_for_training: int = 0,
+) -> list[TrainRow]:
+    """The training set that a recipe of the profile stands for, as :func:`train_variants` trains on it."""
+    data = TrainingData(Path(selection), bases, Path(models), seed, benign_for_training)
+    return data.rows(parse_record(recipe, Recipe, "variants"), seed)
+
+
 def held_out_benign(selection: str | Path, benign_for_training: int, seed: int) -> list[Example]:
     """The benign variants of questions that no model trains on (paper 4.3)."""
     return split_benign(read_records(Path(selection) / _BENIGN_FILE, Example), benign_for_training, seed)[1]
