@@ -13,6 +13,7 @@ from typing import Any, Literal, NamedTuple
 from star1lib.errors import UserError
 
 THINK_OPEN = "<think>\n"
+NO_THINKING = "<think>\n\n</think>\n\n"
 _CLOSING = "</think>"
 _TAG = re.compile(r"<(/?)think(?:ing)?>")
 

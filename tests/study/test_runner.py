@@ -72,10 +72,10 @@ def test_nothing_to_do_when_nothing_changed(built: Path) -> None:
     [
         ("collection/decontamination", {"01_sources"}),
         ("selection/balance", {"04_selection"}),
-        ("training/rows", {"05_sft"}),
+        ("training/rows", {"05_first"}),
         ("study/compare", {"11_figures"}),
         ("study/runner", {"11_figures"}),
-        ("evaluation/judges/offline", {"06_safety", "07_reasoning"}),
+        ("evaluation/judges/offline", {"05_first"}),
     ],
 )
 def test_one_module_reruns_its_readers_and_no_more(built: Path, module: str, readers: set[str]) -> None:
@@ -85,7 +85,7 @@ def test_one_module_reruns_its_readers_and_no_more(built: Path, module: str, rea
 
 @pytest.mark.parametrize(
     ("folder", "readers"),
-    [("corpus", {"01_sources"}), ("judge", {"06_safety", "07_reasoning"}), ("paper", {"11_figures"})],
+    [("corpus", {"01_sources"}), ("judge", {"05_first"}), ("paper", {"11_figures"})],
 )
 def test_data_belongs_to_its_package(built: Path, folder: str, readers: set[str]) -> None:
     next(path for path in (built / "star1lib" / "assets" / folder).iterdir() if path.is_file()).touch()
