@@ -22,6 +22,7 @@ from star1lib.models.steppers import OutOfCacheError, Stepper, make_stepper
 log = logging.getLogger(__name__)
 
 VERSION = 1
+BATCH = 256
 StopReason = Literal["stop", "max_tokens", "model_length"]
 
 
@@ -106,11 +107,6 @@ class _History:
         return logits.scatter(1, ids, torch.where(scores < 0, scores * self.penalty, scores / self.penalty))
 
 
-def default_batch(model: Any) -> int:
-    """Rows decoded at once when the caller names none."""
-    return 256
-
-
 def default_cache_bytes(model: Any) -> int:
     """Memory for keys and values: most of a free accelerator, at most 4 GiB or a third of a CPU machine."""
     if model.device.type == "cuda":
@@ -144,7 +140,7 @@ def generate(
     settings: Settings,
     *,
     stop_ids: set[int],
-    batch_size: int | None = None,
+    batch_size: int = BATCH,
     cache_bytes: int | None = None,
     fast: bool = True,
     on_done: Callable[[int, Generation], None] | None = None,
@@ -159,7 +155,7 @@ def generate(
         return []
     if any(len(prompt) == 0 for prompt in prompts):
         raise UserError("generate: a prompt without tokens; give every question some text.")
-    loop = _Loop(model, settings, stop_ids, on_done, batch_size or default_batch(model))
+    loop = _Loop(model, settings, stop_ids, on_done, batch_size)
     budget = default_cache_bytes(model) if cache_bytes is None else cache_bytes
     with torch.inference_mode():
         loop.run([list(prompt) for prompt in prompts], budget, fast)

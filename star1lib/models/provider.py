@@ -1,16 +1,19 @@
 """An Inspect model provider for local checkpoints: batched, greedy, with real token counts and stop reasons.
 
 The model's name carries a fingerprint of its weights, so Inspect's caches and logs never take two
-checkpoints for the same. Inspect calls once per sample; the calls are gathered, grouped by settings and
-given to :func:`star1lib.models.generate.generate` together.
+checkpoints for the same. Inspect calls once per sample; the calls are gathered by a :class:`Batcher`, grouped by
+settings and given to :func:`star1lib.models.generate.generate` together.
 """
 
 from __future__ import annotations
 
+import asyncio
 import os
+import threading
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from concurrent.futures import Future
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from inspect_ai._util.content import ContentReasoning, ContentText
 from inspect_ai.model import (
@@ -29,11 +32,67 @@ from inspect_ai.tool import ToolChoice, ToolInfo
 
 from star1lib.errors import UserError
 from star1lib.models import chat, checkpoints, generate
-from star1lib.models.batcher import Batcher
 from star1lib.models.generate import Generation
 
 PENALTY = "repetition_penalty"
 _EVERY = 1 << 20
+QUIET_SECONDS = 0.2
+ItemT = TypeVar("ItemT")
+ValueT = TypeVar("ValueT")
+
+
+class Batcher(Generic[ItemT, ValueT]):
+    """Single calls gathered into batches: collects items until none has arrived for a moment, then works on all.
+
+    `work(items, done)` runs in a thread and calls `done(position, value)` as results come in; what it leaves undone
+    fails, and what it raises reaches every waiting caller. Items that arrive meanwhile form the next batch.
+    """
+
+    def __init__(self, work: Callable[[Sequence[ItemT], Callable[[int, ValueT], None]], None]) -> None:
+        self._work = work
+        self._lock = threading.Lock()
+        self._arrived = threading.Event()
+        self._waiting: list[tuple[ItemT, Future[ValueT]]] = []
+        self._thread: threading.Thread | None = None
+
+    async def submit(self, item: ItemT) -> ValueT:
+        """The value of `item`."""
+        future: Future[ValueT] = Future()
+        with self._lock:
+            self._waiting.append((item, future))
+            self._arrived.set()
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._serve, name="batcher", daemon=True)
+                self._thread.start()
+        return await asyncio.wrap_future(future)
+
+    def _serve(self) -> None:
+        while True:
+            while self._arrived.is_set():
+                self._arrived.clear()
+                self._arrived.wait(QUIET_SECONDS)
+            with self._lock:
+                batch, self._waiting = self._waiting, []
+                if not batch:
+                    self._thread = None
+                    return
+            # A future that its caller gave up on cannot take a result any more.
+            live = [(item, future) for item, future in batch if future.set_running_or_notify_cancel()]
+            if live:
+                self._run(live)
+
+    def _run(self, batch: list[tuple[ItemT, Future[ValueT]]]) -> None:
+        futures = [future for _, future in batch]
+        try:
+            self._work([item for item, _ in batch], lambda position, value: futures[position].set_result(value))
+        except BaseException as err:
+            for future in futures:
+                if not future.done():
+                    future.set_exception(err)
+            return
+        for future in futures:
+            if not future.done():
+                future.set_exception(RuntimeError("the batch ended without a result for this item"))
 
 
 class _Call(NamedTuple):
@@ -53,7 +112,7 @@ class LocalModel(ModelAPI):
         config: GenerateConfig = GenerateConfig(),  # noqa: B008
         path: str = "",
         thinking: bool = False,
-        batch_size: int | None = None,
+        batch_size: int = generate.BATCH,
         **_: Any,
     ) -> None:
         super().__init__(model_name, base_url, api_key, [], config)
@@ -143,7 +202,7 @@ def fingerprint(path: str, thinking: bool) -> str:
     return f"{checkpoints.weights_fingerprint(path)}-{'thinking' if thinking else 'direct'}-v{generate.VERSION}"
 
 
-def local_model(variant: str, path: str, thinking: bool, batch_size: int | None = None) -> Model:
+def local_model(variant: str, path: str, thinking: bool, batch_size: int = generate.BATCH) -> Model:
     """An Inspect model over a local checkpoint, loaded when it is first asked."""
     os.environ.setdefault("HF_HUB_OFFLINE", "1" if os.path.isdir(checkpoints.resolve(path)) else "0")  # noqa: PTH112
     name = f"star1/{variant}@{fingerprint(path, thinking)}"

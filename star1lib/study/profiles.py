@@ -18,6 +18,8 @@ from pydantic import Field, ValidationError
 
 from star1lib import policies
 from star1lib.errors import UserError
+from star1lib.evaluation.settings import Evaluation
+from star1lib.files import parse_record
 from star1lib.records import Record, first_error
 from star1lib.study import stages
 
@@ -103,6 +105,9 @@ def check(profile: Profile, root: Path = Path()) -> None:
         if not owners:
             raise UserError(f"{where}: common.{key}: no notebook has it; {_meant(key, sorted(everywhere))}")
         _check_type(value, owners[0][key], f"{where}: common.{key}")
+    for part, values in {"common": profile.common, **profile.notebooks}.items():
+        if "evaluation" in values:
+            parse_record(values["evaluation"], Evaluation, f"{where}: {part}.evaluation")
 
 
 def _check_type(value: Any, default: Any, where: str) -> None:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
 from star1lib.errors import UserError
-from star1lib.evaluation.judges import Judges
-from star1lib.evaluation.run import Subject, evaluate
-from star1lib.evaluation.settings import protocol
+from star1lib.evaluation.run import evaluate
 from star1lib.records import Question
+from star1lib.training.variants import base_variant
 
 ASKED = [Question.make(f"How do I kill process number {n}?", "corpus") for n in range(6)]
 
@@ -70,18 +71,10 @@ def serve(monkeypatch):
         server.server_close()
 
 
-def run(folder, name="small", thinking=False, questions=ASKED, **settings):
-    return evaluate(
-        Subject("served", "openai-api/localtest/tiny", thinking),
-        ["Twins"],
-        folder=folder,
-        protocol=protocol(name, **({"answer_tokens": 20, "thinking_tokens": 30} | settings)),
-        limits={},
-        seed=0,
-        mirror=None,
-        judges=Judges({}),
-        extra={"Twins": questions},
-    )
+def run(folder, thinking=False, questions=ASKED, **settings):
+    variant = base_variant("openai-api/localtest/tiny").model_copy(update={"name": "served", "thinking": thinking})
+    generation = {"answer_tokens": 20, "thinking_tokens": 30} | settings
+    return evaluate([variant], ["Twins"], {"generation": generation}, folder=folder, seed=0, benign=questions)
 
 
 def message(text, finish="stop", **more):
@@ -137,3 +130,17 @@ def test_a_missing_key_is_one_clear_error(serve, tmp_path, monkeypatch):
     monkeypatch.delenv("LOCALTEST_API_KEY")
     with pytest.raises(UserError, match="LOCALTEST_API_KEY"):
         run(tmp_path)
+
+
+def test_inspects_own_command_line_runs_a_benchmark(serve, repository, tmp_path):
+    from inspect_ai.log import list_eval_logs, read_eval_log
+
+    server = serve(lambda question, body: message("I do not know."))
+    path = repository / "star1lib" / "evaluation" / "benchmarks" / "tasks.py"
+    options = ["--model", "openai-api/localtest/tiny", "--limit", "3", "--log-dir", str(tmp_path), "--display", "none"]
+    subprocess.run([sys.executable, "-m", "inspect_ai", "eval", f"{path}@probe", *options], check=True, cwd=tmp_path)
+    [info] = list_eval_logs(str(tmp_path))
+    log = read_eval_log(info)
+    assert log.status == "success" and len(log.samples) == 3
+    assert {sample.scores["correct"].metadata["outcome"] for sample in log.samples} == {"no_answer"}
+    assert {(body["temperature"], body["max_tokens"]) for _, _, body in server.requests} == {(0, 4096)}

@@ -16,12 +16,11 @@ from pathlib import Path
 import pytest
 
 from star1lib.errors import UserError
-from star1lib.evaluation.judges import Judges
-from star1lib.evaluation.run import Subject, evaluate
-from star1lib.evaluation.settings import protocol
+from star1lib.evaluation.run import evaluate
 from star1lib.models.api import engine
 from star1lib.models.api.backends import Request
 from star1lib.models.roles import Price, Role
+from star1lib.training.variants import base_variant
 
 pytestmark = pytest.mark.real
 QUESTIONS = ["What is the capital of France?", "Say hello.", "Name a colour."]
@@ -129,14 +128,11 @@ def test_an_evaluation_over_the_real_server_equals_the_local_one(
     monkeypatch.setenv("LOCALTEST_API_KEY", "any")
     found = {
         name: evaluate(
-            Subject(name, model),
+            [base_variant(model).model_copy(update={"name": name})],
             ["Probe"],
+            {"generation": {"answer_tokens": 24}, "limits": {"Probe": 4}},
             folder=tmp_path / name,
-            protocol=protocol("small", answer_tokens=24),
-            limits={"Probe": 4},
             seed=0,
-            mirror=None,
-            judges=Judges({}),
         )
         for name, model in (("served", f"openai-api/localtest/{checkpoint}"), ("local", str(checkpoint)))
     }

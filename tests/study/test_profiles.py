@@ -37,7 +37,8 @@ def test_misspelt_profile_names_the_nearest(repository: Path) -> None:
         ("about: x\nnotebooks: {05_stf: {seed: 3}}", r"05_stf: no such notebook; did you mean '05_sft'"),
         ("about: x\ncommon: {seeed: 3}", r"common.seeed: no notebook has it; did you mean 'seed'"),
         ("about: x\ncommon: {seed: many}", r"common.seed: int expected, str found"),
-        ("about: x\nnotebooks: {06_safety: {limits: 3}}", r"limits: dict expected, int found"),
+        ("about: x\nnotebooks: {06_safety: {evaluation: 3}}", r"evaluation: dict expected, int found"),
+        ("about: x\ncommon: {evaluation: {limit: {}}}", r"common.evaluation: field 'limit'"),
     ],
 )
 def test_unknown_settings_are_refused(root: Path, text: str, sentence: str) -> None:

