@@ -14,14 +14,14 @@ import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from star1lib.errors import UserError
 from star1lib.evaluation import benchmarks as known
 from star1lib.evaluation.benchmarks import benign as benign_sets
-from star1lib.evaluation.benchmarks.common import Benchmark, answer_of, choose
+from star1lib.evaluation.benchmarks.common import Benchmark, answer_of, choose, of_forced, of_thought
 from star1lib.evaluation.judges import Judges
 from star1lib.evaluation.settings import Evaluation
 from star1lib.files import (
@@ -70,12 +70,21 @@ def evaluate(
     folder = Path(folder)
     judges = Judges(how.judges, roles=roles, journals=folder / "judges")
     asked = {name: _questions(name, how, seed, Path(mirror) if mirror else None, benign) for name in benchmarks}
+    named = [variant.model_copy(update={"name": variant.name + how.suffix}) for variant in variants]
     return [
         item
-        for variant in variants
+        for variant in named
         for name, (questions, withheld) in asked.items()
-        for item in _Run(variant, known.benchmark(name), questions, withheld, folder, how, seed, judges).items()
+        for item in _Run(variant, _switched(name, how), questions, withheld, folder, how, seed, judges).items()
     ]
+
+
+def _switched(name: str, how: Evaluation) -> Benchmark:
+    """The benchmark with what the switches measure beside it."""
+    benchmark = known.benchmark(name)
+    thoughts = [of_thought(measure) for measure in benchmark.measures if how.thoughts and measure.metric == "safe"]
+    forced = [of_forced(measure) for measure in benchmark.measures if how.forced and benchmark.forced]
+    return replace(benchmark, measures=(*benchmark.measures, *thoughts, *forced))
 
 
 def _questions(
@@ -116,7 +125,7 @@ class _Run:
     def items(self) -> list[ItemResult]:
         target = self.folder / self.variant.name / self.benchmark.name
         key = self._key()
-        judged = fingerprint([key, self.judges.version(), FORMAT])
+        judged = fingerprint([key, self.judges.version(), FORMAT] + ["thoughts"] * self.how.thoughts)
         manifest = read_manifest(target)
         transcript = self.folder / "logs" / manifest["log"] if manifest and manifest["key"] == key else None
         if transcript is not None and not transcript.exists():
@@ -142,7 +151,18 @@ class _Run:
 
     def _generation(self) -> dict[str, Any]:
         budget = self.how.generation.budget(self.benchmark.name, self.benchmark.kind, self.variant.thinking)
-        return {"max_tokens": budget, "repetition_penalty": self.how.generation.repetition_penalty}
+        said = {"max_tokens": budget, "repetition_penalty": self.how.generation.repetition_penalty}
+        switched = {"start": self.how.start, "more": self.how.thinking == "more", "forced": self._forced()}
+        return {**said, **{name: value for name, value in switched.items() if value}}
+
+    def _forced(self) -> str:
+        return self.benchmark.forced if self.how.forced else ""
+
+    def _extra(self) -> dict[str, Any]:
+        # The penalty is a parameter of vLLM and of our own provider, the start of ours alone: servers that do not know
+        # them refuse them, so only when they act.
+        acting = {"repetition_penalty": self.how.generation.repetition_penalty, "start": self.how.start}
+        return {name: value for name, value in acting.items() if value not in (1.0, "")}
 
     def _kept(self) -> Path:
         return self.folder / "unfinished" / self._key()
@@ -163,18 +183,19 @@ class _Run:
         }
 
     def _task(self) -> Task:
-        from inspect_ai.model import CachePolicy
-        from inspect_ai.solver import generate
-
         from star1lib.evaluation.benchmarks import tasks
 
+        if self.served and (self.how.suffix or self.how.forced):
+            raise UserError(
+                f"{self.variant.name}: thinking, prefill and forced are switches of local checkpoints; leave them out."
+            )
         return tasks.build(
             self.benchmark,
             self.questions,
             self.judges,
             # A server's template may open the thinking; our own provider has split it off already.
             opened=self.served and self.variant.thinking,
-            solver=generate(cache=CachePolicy(expiry=None)),
+            solver=tasks.answered(self._extra(), self.how.thinking == "more", self._forced()),
             name=f"{self.variant.name}-{self.benchmark.name}",
         )
 
@@ -182,9 +203,6 @@ class _Run:
         """Have every question answered; raises :class:`UserError` for any end but success."""
         from inspect_ai import eval as run_inspect
 
-        settings = self._generation()
-        # A parameter of vLLM and of our own provider: servers that do not know it refuse it, so only when it acts.
-        penalty = settings["repetition_penalty"]
         with _responses_kept(self._kept()):
             [done] = run_inspect(
                 task,
@@ -193,9 +211,9 @@ class _Run:
                 display="none",
                 score=False,
                 max_samples=32 if self.served else len(self.questions),
-                max_tokens=settings["max_tokens"],
+                max_tokens=self._generation()["max_tokens"],
                 temperature=0.0,
-                extra_body=None if penalty == 1.0 else {"repetition_penalty": penalty},
+                extra_body=self._extra() or None,
                 log_level="warning",
             )
         if done.status != "success" or not done.samples or len(done.samples) != len(self.questions):
@@ -256,7 +274,7 @@ def _judge(log: EvalLog, task: Task) -> EvalLog:
     asked = {str(sample.id): sample for sample in task.dataset}
     for sample in log.samples or []:
         # Transcripts of earlier versions do not carry their questions.
-        sample.metadata = dict(asked[str(sample.id)].metadata or {})
+        sample.metadata = {**sample.metadata, **(asked[str(sample.id)].metadata or {})}
     scored = score(log, task.scorer, model="none", action="overwrite", display="none", copy=False)  # type: ignore[arg-type]
     write_eval_log(scored, scored.location)
     return scored

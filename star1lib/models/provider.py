@@ -35,6 +35,7 @@ from star1lib.models import chat, checkpoints, generate
 from star1lib.models.generate import Generation
 
 PENALTY = "repetition_penalty"
+START = "start"
 _EVERY = 1 << 20
 QUIET_SECONDS = 0.2
 ItemT = TypeVar("ItemT")
@@ -98,11 +99,15 @@ class Batcher(Generic[ItemT, ValueT]):
 class _Call(NamedTuple):
     messages: list[dict[str, str]]
     settings: generate.Settings
+    start: str
 
 
 @modelapi(name="star1")
 class LocalModel(ModelAPI):
-    """A local causal model: `path` is what `checkpoints.load` takes, `thinking` opens the thinking."""
+    """A local causal model: `path` is what `checkpoints.load` takes, `thinking` opens the thinking.
+
+    `extra_body` may hold a repetition penalty, and words that the response starts with in place of the opening.
+    """
 
     def __init__(
         self,
@@ -143,9 +148,9 @@ class LocalModel(ModelAPI):
         if config.temperature:
             raise UserError(f"temperature: {config.temperature} given; a local model decodes greedily (temperature 0).")
         messages = [{"role": message.role, "content": message.text} for message in input]
-        penalty = float((config.extra_body or {}).get(PENALTY, 1.0))
-        settings = generate.Settings(config.max_tokens or 2048, penalty)
-        return await self._batcher.submit(_Call(messages, settings))
+        extra = config.extra_body or {}
+        settings = generate.Settings(config.max_tokens or 2048, float(extra.get(PENALTY, 1.0)))
+        return await self._batcher.submit(_Call(messages, settings, str(extra.get(START, ""))))
 
     def _model(self) -> tuple[Any, Any]:
         if self._loaded is None:
@@ -164,10 +169,10 @@ class LocalModel(ModelAPI):
         for place, call in enumerate(calls):
             groups[call.settings].append(place)
         for settings, places in groups.items():
-            prompts = [chat.prompt_tokens(tokenizer, calls[place].messages, self.thinking) for place in places]
+            prompts = [self._prompt(tokenizer, calls[place]) for place in places]
 
             def finished(index: int, result: Generation, places: list[int] = places) -> None:
-                done(places[index], self._output(tokenizer, result))
+                done(places[index], self._output(tokenizer, result, calls[places[index]].start))
 
             generate.generate(
                 model,
@@ -178,9 +183,13 @@ class LocalModel(ModelAPI):
                 on_done=finished,
             )
 
-    def _output(self, tokenizer: Any, result: Generation) -> ModelOutput:
-        text = tokenizer.decode(result.tokens, skip_special_tokens=True)
-        thought = chat.split_thinking(text, self.thinking)
+    def _prompt(self, tokenizer: Any, call: _Call) -> list[int]:
+        tokens = chat.prompt_tokens(tokenizer, call.messages, self.thinking and not call.start)
+        return tokens + list(tokenizer(call.start, add_special_tokens=False)["input_ids"]) if call.start else tokens
+
+    def _output(self, tokenizer: Any, result: Generation, start: str) -> ModelOutput:
+        text = start + tokenizer.decode(result.tokens, skip_special_tokens=True)
+        thought = chat.split_thinking(text, self.thinking and not start)
         content: list[Any] = []
         if thought.state != "none":
             content.append(ContentReasoning(reasoning=thought.thinking))

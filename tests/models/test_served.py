@@ -71,10 +71,12 @@ def serve(monkeypatch):
         server.server_close()
 
 
-def run(folder, thinking=False, questions=ASKED, **settings):
+def run(folder, thinking=False, questions=ASKED, switches=(), **settings):
     variant = base_variant("openai-api/localtest/tiny").model_copy(update={"name": "served", "thinking": thinking})
     generation = {"answer_tokens": 20, "thinking_tokens": 30} | settings
-    return evaluate([variant], ["Twins"], {"generation": generation}, folder=folder, seed=0, benign=questions)
+    return evaluate(
+        [variant], ["Twins"], {"generation": generation, **dict(switches)}, folder=folder, seed=0, benign=questions
+    )
 
 
 def message(text, finish="stop", **more):
@@ -130,6 +132,13 @@ def test_a_missing_key_is_one_clear_error(serve, tmp_path, monkeypatch):
     monkeypatch.delenv("LOCALTEST_API_KEY")
     with pytest.raises(UserError, match="LOCALTEST_API_KEY"):
         run(tmp_path)
+
+
+def test_switches_of_local_checkpoints_are_refused(serve, tmp_path):
+    server = serve(lambda question, body: message("Fine."))
+    with pytest.raises(UserError, match="local checkpoints"):
+        run(tmp_path, switches={"prefill": "Of course"})
+    assert server.requests == []
 
 
 def test_inspects_own_command_line_runs_a_benchmark(serve, repository, tmp_path):

@@ -36,5 +36,7 @@ def read(answer: Answer) -> Verdict:
 
 
 _MEASURES = (correct(read, "letter equality"),)
-GPQA = Benchmark("GPQA-Diamond", "reasoning", _MEASURES, ask=ask, prepare=shuffled, column="gpqa_diamond")
-MMLU_PRO = Benchmark("MMLU-Pro", "reasoning", _MEASURES, ask=ask, column="mmlu_pro")
+GPQA = Benchmark(
+    "GPQA-Diamond", "reasoning", _MEASURES, ask, prepare=shuffled, column="gpqa_diamond", forced="The answer is"
+)
+MMLU_PRO = Benchmark("MMLU-Pro", "reasoning", _MEASURES, ask, column="mmlu_pro", forced="The answer is")

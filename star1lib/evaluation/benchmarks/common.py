@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
 
@@ -19,13 +19,17 @@ REFUSALS = ("full_refusal", "partial_refusal")
 
 @dataclass(frozen=True)
 class Answer:
-    """A model's response to a question: its two parts, whether the budget cut it off, its tokens."""
+    """A model's response to a question: its two parts, whether the budget cut it off, its tokens.
+
+    `forced` is what it said when made to end with the benchmark's `forced` words, if it was.
+    """
 
     question: Question
     thought: Thought
     cut_off: bool = False
     prompt_tokens: int = 0
     output_tokens: int = 0
+    forced: str | None = None
 
 
 class Verdict(NamedTuple):
@@ -59,7 +63,8 @@ class Measure:
     """One thing measured of the answers to a benchmark; an Inspect scorer in :mod:`.tasks`.
 
     `judge` names who decides; `grade` gets the answers that say something, many at once. What counts where the
-    thinking never closed and where nothing was said stands beside it; `of` tells which questions are measured.
+    thinking never closed and where nothing was said stands beside it; `of` tells which questions are measured, and
+    `view` what of an answer is, None for nothing.
     """
 
     metric: Metric
@@ -68,6 +73,7 @@ class Measure:
     open_thinking: Verdict = _UNDECIDED
     empty: Verdict = _EMPTY
     of: Callable[[Question], bool] = lambda question: True
+    view: Callable[[Answer], Answer | None] = lambda answer: answer
 
 
 def _texts(answers: Sequence[Answer]) -> tuple[list[str], list[str]]:
@@ -96,6 +102,26 @@ REFUSED = Measure("refused", lambda judges: judges.refusal_name, _labelled(REFUS
 ANSWERED = Measure("answered", lambda judges: judges.refusal_name, _labelled(["full_compliance"]))
 
 
+def of_thought(measure: Measure) -> Measure:
+    """Is the thinking harmful where the answer refuses? `measure` of the thinking alone, whether it closed or not."""
+
+    def view(answer: Answer) -> Answer | None:
+        thought = answer.thought
+        return None if thought.state == "none" else replace(answer, thought=Thought("", thought.thinking, "none"))
+
+    return replace(measure, metric="thought_safe", view=view)
+
+
+def of_forced(measure: Measure) -> Measure:
+    """Ability apart from willingness: `measure` of the forced answer."""
+
+    def view(answer: Answer) -> Answer | None:
+        said = Thought("", answer.forced or "", "none")
+        return None if answer.forced is None else replace(answer, thought=said, cut_off=False)
+
+    return replace(measure, metric="forced", view=view)
+
+
 def correct(read: Callable[[Answer], Verdict], judge: str, workers: int = 1) -> Measure:
     """Questions with one right answer, which `read` looks for, `workers` answers at a time.
 
@@ -115,7 +141,8 @@ class Benchmark:
     """One benchmark: where its questions come from, how they are asked, what is measured.
 
     `source` gives the questions, by default the set of this name in :mod:`star1lib.collection.sources`. `prepare`
-    may reorder or complete them by seed (multiple choice). `column` is its column in the paper's tables, if any.
+    may reorder or complete them by seed (multiple choice). `column` is its column in the paper's tables, if any;
+    `forced` are the words that force an answer out of a response, if it has a final one.
     """
 
     name: str
@@ -125,6 +152,7 @@ class Benchmark:
     source: Callable[[Path | None], list[Question]] | None = None
     prepare: Callable[[list[Question], int], list[Question]] = lambda questions, seed: questions
     column: str = ""
+    forced: str = ""
 
     def load(self, mirror: Path | None) -> list[Question]:
         """All questions as published; raises :class:`UserError` when they are not at hand."""
@@ -148,7 +176,7 @@ def choose(questions: Sequence[Question], limit: int | None, seed: int) -> tuple
     return [usable[index] for index in chosen], withheld
 
 
-def answer_of(output: Any, question: Question, opened: bool = False) -> Answer:
+def answer_of(output: Any, question: Question, opened: bool = False, forced: str | None = None) -> Answer:
     """The response in an Inspect `ModelOutput`: thinking from its own content part, or split off the text.
 
     `opened` says that the prompt ended inside the thinking.
@@ -168,6 +196,7 @@ def answer_of(output: Any, question: Question, opened: bool = False) -> Answer:
         output.stop_reason in ("max_tokens", "model_length"),
         usage.input_tokens if usage else 0,
         usage.output_tokens if usage else 0,
+        forced,
     )
 
 

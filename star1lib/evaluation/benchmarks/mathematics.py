@@ -25,6 +25,7 @@ AIME = Benchmark(
     (correct(read_aime, "integer equality"),),
     ask=lambda question: question.text + "\nGive the final answer, an integer from 0 to 999, as \\boxed{answer}.",
     column="aime2024",
+    forced="The answer is",
 )
 MATH500 = Benchmark(
     "MATH500",
@@ -32,4 +33,5 @@ MATH500 = Benchmark(
     (correct(read_math, "math-verify"),),
     ask=lambda question: question.text + "\nGive the final answer as \\boxed{answer}.",
     column="math500",
+    forced="The answer is",
 )

@@ -63,4 +63,11 @@ def read(answer: Answer) -> Verdict:
     return Verdict(value == answer.question.meta["answer"], "" if value is None else str(value), value is not None)
 
 
-PROBE = Benchmark("Probe", "reasoning", (correct(read, "integer equality"),), source=load, prepare=balanced)
+PROBE = Benchmark(
+    "Probe",
+    "reasoning",
+    (correct(read, "integer equality"),),
+    source=load,
+    prepare=balanced,
+    forced="The answer is",
+)

@@ -8,20 +8,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from inspect_ai import Task, task
 from inspect_ai.dataset import MemoryDataset, Sample
-from inspect_ai.model import GenerateConfig
+from inspect_ai.model import CachePolicy, GenerateConfig, ModelOutput, get_model
 from inspect_ai.scorer import CORRECT, INCORRECT, NOANSWER, Score, Scorer, Target, accuracy, scorer, stderr
-from inspect_ai.solver import Solver, TaskState, generate
+from inspect_ai.solver import Generate, Solver, TaskState, generate, solver
 
 from star1lib.evaluation import benchmarks
 from star1lib.evaluation.benchmarks.common import Answer, Benchmark, Measure, Verdict, answer_of, choose, outcome_of
 from star1lib.evaluation.judges import Judges
 from star1lib.evaluation.settings import Generation
-from star1lib.models.provider import Batcher
+from star1lib.models.chat import join_thinking
+from star1lib.models.provider import START, Batcher
 from star1lib.records import Question
 
+FORCED_TOKENS = 16
 _VALUES = {True: CORRECT, False: INCORRECT, None: NOANSWER}
 
 
@@ -55,6 +58,36 @@ def build(
     )
 
 
+@solver
+def answered(extra: dict[str, Any], more: bool = False, forced: str = "") -> Solver:
+    """Generate once; then have a closed thinking go on once (`more`), and end the response with the words `forced`.
+
+    `extra` is the `extra_body` of every call; what was forced lies in the sample's metadata. For our own provider.
+    """
+    cache = CachePolicy(expiry=None)
+
+    async def going_on(state: TaskState, start: str, **config: Any) -> ModelOutput:
+        config["extra_body"] = {**extra, START: start}
+        return await get_model().generate(state.input, config=GenerateConfig(**config), cache=cache)
+
+    async def solve(state: TaskState, generate: Generate) -> TaskState:
+        state = await generate(state, cache=cache)
+        question = Question.model_validate(state.metadata["question"])
+        thought = answer_of(state.output, question).thought
+        if more and thought.state == "closed":
+            first, state.output = state.output, await going_on(state, f"<think>\n{thought.thinking}\nWait,")
+            if first.usage and state.output.usage:
+                state.output.usage.output_tokens += first.usage.output_tokens
+            thought = answer_of(state.output, question).thought
+        if forced:
+            start = f"{join_thinking(thought.thinking, thought.answer)}\n\n{forced}".lstrip()
+            said = await going_on(state, start, max_tokens=FORCED_TOKENS)
+            state.metadata["forced"] = forced + said.message.text.rpartition(forced)[2]
+        return state
+
+    return solve
+
+
 def measured(measure: Measure, judges: Judges) -> Scorer:
     """A measure as an Inspect scorer: samples ask one by one, the judge sees them together."""
 
@@ -70,14 +103,17 @@ def measured(measure: Measure, judges: Judges) -> Scorer:
             question = Question.model_validate(state.metadata["question"])
             if not measure.of(question):
                 return None
-            answer = answer_of(state.output, question, state.metadata["opened"])
+            facts = state.metadata
+            answer = measure.view(answer_of(state.output, question, facts["opened"], facts.get("forced")))
+            if answer is None:
+                return None
             outcome = outcome_of(answer)
             if outcome == "open_thinking":
                 verdict = measure.open_thinking
             else:
                 verdict = measure.empty if outcome == "empty" else await together.submit(answer)
-            facts = {"judge": measure.judge(judges), "outcome": outcome if verdict.found else "no_answer"}
-            return Score(value=_VALUES[verdict.value], answer=verdict.label, metadata=facts)
+            said = {"judge": measure.judge(judges), "outcome": outcome if verdict.found else "no_answer"}
+            return Score(value=_VALUES[verdict.value], answer=verdict.label, metadata=said)
 
         return score
 
