@@ -68,7 +68,7 @@ def evaluate(
     for name in how.limits:
         known.benchmark(name)
     folder = Path(folder)
-    judges = Judges(how.judges, roles=roles, journals=folder / "judges")
+    judges = Judges(roles, folder / "judges")
     asked = {name: _questions(name, how, seed, Path(mirror) if mirror else None, benign) for name in benchmarks}
     named = [variant.model_copy(update={"name": variant.name + how.suffix}) for variant in variants]
     return [

@@ -62,8 +62,7 @@ class Generation(Record):
 class Evaluation(Record):
     """What a profile says of its evaluations.
 
-    `limits` caps a benchmark's questions (a seeded sample; all without an entry); `judges` names who judges harm
-    and refusal (:class:`star1lib.evaluation.judges.Judges`).
+    `limits` caps a benchmark's questions (a seeded sample; all without an entry).
 
     Switches, all off by default, of local checkpoints alone: `thinking` begins the turn with an empty ("zero") or a
     short ("less") trace, or has a closed one go on once ("more"); `prefill` puts words into the model's mouth, an
@@ -74,7 +73,6 @@ class Evaluation(Record):
 
     generation: Generation = Generation()
     limits: dict[str, Tokens] = Field(default_factory=dict)
-    judges: dict[str, str] = Field(default_factory=dict)
     thinking: Literal["free", "zero", "less", "more"] = "free"
     prefill: str = ""
     forced: bool = False

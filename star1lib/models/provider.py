@@ -117,7 +117,7 @@ class LocalModel(ModelAPI):
         config: GenerateConfig = GenerateConfig(),  # noqa: B008
         path: str = "",
         thinking: bool = False,
-        batch_size: int = generate.BATCH,
+        batch_size: int | None = None,
         **_: Any,
     ) -> None:
         super().__init__(model_name, base_url, api_key, [], config)
@@ -211,7 +211,7 @@ def fingerprint(path: str, thinking: bool) -> str:
     return f"{checkpoints.weights_fingerprint(path)}-{'thinking' if thinking else 'direct'}-v{generate.VERSION}"
 
 
-def local_model(variant: str, path: str, thinking: bool, batch_size: int = generate.BATCH) -> Model:
+def local_model(variant: str, path: str, thinking: bool, batch_size: int | None = None) -> Model:
     """An Inspect model over a local checkpoint, loaded when it is first asked."""
     os.environ.setdefault("HF_HUB_OFFLINE", "1" if os.path.isdir(checkpoints.resolve(path)) else "0")  # noqa: PTH112
     name = f"star1/{variant}@{fingerprint(path, thinking)}"

@@ -10,9 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from star1lib.collection import download as fetch
-from star1lib.collection import pins, readers, sources, subsets
-from star1lib.collection.pool import collect, table, write
+from star1lib.collection import download, readers, sources, subsets
+from star1lib.collection.pool import collect, write
 from star1lib.collection.table import Source
 from star1lib.errors import UserError
 from star1lib.files import read_json, read_jsonl, sha256_file, verify_manifest
@@ -54,7 +53,7 @@ def test_every_mirrored_set_has_its_count(mirror: Path) -> None:
 
 def test_a_partial_set_says_so(mirror: Path) -> None:
     collected = collect(["TDCRedTeaming"], mirror=mirror, test_names=[], corpus=False)
-    [row] = [row for row in table(collected) if row["name"] == "TDCRedTeaming"]
+    [row] = [row for row in collected.rows if row["name"] == "TDCRedTeaming"]
     assert row["status"] == "partial"
     assert "50 of 100" in row["reason"]
 
@@ -137,18 +136,18 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_a_pin_once_recorded_is_held(hub: Path) -> None:
     with pytest.raises(UserError, match=r"check your access"):
-        pins.record(sources.source("SimpleSafetyTests"), ["README.md"])
+        download.record_pin(sources.source("SimpleSafetyTests"), ["README.md"])
     with pytest.raises(UserError, match=r"no file 'missing' in the hub set; there are: README\.md, data\.jsonl"):
-        pins.record(sources.source("SimpleSafetyTests"), ["missing"])
-    pin = pins.record(sources.source("SimpleSafetyTests"), ["data.jsonl"])
+        download.record_pin(sources.source("SimpleSafetyTests"), ["missing"])
+    pin = download.record_pin(sources.source("SimpleSafetyTests"), ["data.jsonl"])
     assert pin.files == {"data.jsonl": sha256_file(hub)}
     row = replace(sources.SOURCES["SimpleSafetyTests"], expected=1)
-    assert fetch.locate(row, None) == [hub]
+    assert download.locate(row, None) == [hub]
     hub.write_text('{"prompt": "another"}\n')
     with pytest.raises(UserError, match="does not have its pinned sha256"):
-        fetch.locate(row, None)
+        download.locate(row, None)
     with pytest.raises(UserError, match="not a hub set"):
-        pins.record(sources.source("GPTFuzz"), ["x"])
+        download.record_pin(sources.source("GPTFuzz"), ["x"])
 
 
 def test_a_pin_may_hold_several_files_by_pattern(hub: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -156,7 +155,7 @@ def test_a_pin_may_hold_several_files_by_pattern(hub: Path, tmp_path: Path, monk
     for name, safe in (("a", "false"), ("b", "false"), ("b", "true")):
         with (tmp_path / "data" / f"{name}.jsonl").open("a") as file:
             file.write(f'{{"prompt": "question {name}", "is_safe": {safe}}}\n')
-    pin = pins.record(sources.source("BeaverTails"), ["data/*.jsonl"])
+    pin = download.record_pin(sources.source("BeaverTails"), ["data/*.jsonl"])
     assert list(pin.files) == ["data/a.jsonl", "data/b.jsonl"]
     assert [question.text for question in sources.load("BeaverTails")] == ["question a", "question b"]
     (tmp_path / "data" / "b.jsonl").write_text("")
@@ -165,11 +164,11 @@ def test_a_pin_may_hold_several_files_by_pattern(hub: Path, tmp_path: Path, monk
 
 
 def test_a_gated_set_needs_a_token(hub: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pins.record(sources.source("HEx-PHI"), ["data.jsonl"])
+    download.record_pin(sources.source("HEx-PHI"), ["data.jsonl"])
     with pytest.raises(UserError, match=r"HEx-PHI: .* is gated; accept its terms there and export HF_TOKEN"):
-        fetch.locate(sources.SOURCES["HEx-PHI"], None)
+        download.locate(sources.SOURCES["HEx-PHI"], None)
     monkeypatch.setenv("HF_TOKEN", "secret-token")
-    assert fetch.locate(sources.SOURCES["HEx-PHI"], None) == [hub]
+    assert download.locate(sources.SOURCES["HEx-PHI"], None) == [hub]
 
 
 def test_repository_download_with_another_hash_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -179,7 +178,7 @@ def test_repository_download_with_another_hash_is_refused(tmp_path: Path, monkey
     monkeypatch.setenv("STAR1_CACHE", str(tmp_path))
     monkeypatch.setattr("pooch.retrieve", retrieve)
     with pytest.raises(UserError, match="was refused"):
-        fetch.locate(sources.SOURCES["GPTFuzz"], None)
+        download.locate(sources.SOURCES["GPTFuzz"], None)
 
 
 def test_a_wrong_count_is_never_presented_as_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -198,7 +197,7 @@ def test_collect_lists_what_is_unavailable_and_withholds(tmp_path: Path, monkeyp
     monkeypatch.setitem(sources.SOURCES, "X", row)
     monkeypatch.setenv("STAR1_CACHE", str(tmp_path / "cache"))
     collected = collect(["X", "AttaQ"], mirror=tmp_path, test_names=[], corpus=False)
-    rows = {row["name"]: row for row in table(collected)}
+    rows = {row["name"]: row for row in collected.rows}
     assert rows["AttaQ"]["status"] == "unavailable"
     assert rows["X"]["status"] == "loaded"
     assert rows["BeaverTails"]["status"] == "not asked for"

@@ -25,6 +25,7 @@ from star1lib.models.provider import START, Batcher
 from star1lib.records import Question
 
 FORCED_TOKENS = 16
+Player = str | dict[str, Any]
 _VALUES = {True: CORRECT, False: INCORRECT, None: NOANSWER}
 
 
@@ -123,27 +124,28 @@ def measured(measure: Measure, judges: Judges) -> Scorer:
 @task
 def benchmark(
     name: str = "StrongREJECT",
-    harm: str = "offline",
-    refusal: str = "offline",
+    harm: Player = "offline",
+    refusal: Player = "offline",
     thinking: bool = False,
     seed: int = 0,
     mirror: str | None = None,
 ) -> Task:
-    """The benchmark `name`, whole, greedily and within the paper's budget (3.2), judged offline or by models.
+    """The benchmark `name`, whole, greedily and within the paper's budget (3.2), judged offline or by a role's model.
 
     `thinking`: the model's template opens the thinking. `mirror`: a folder with the public data.
     """
     known = benchmarks.benchmark(name)
     questions, _ = choose(known.prepare(known.load(Path(mirror) if mirror else None), seed), None, seed)
+    judges = Judges({"harm_judge": harm, "refusal_judge": refusal})
     budget = Generation(name="plain").budget(known.name, known.kind, thinking)
     config = GenerateConfig(temperature=0.0, max_tokens=budget)
-    return build(known, questions, Judges({"harm": harm, "refusal": refusal}), opened=thinking, config=config)
+    return build(known, questions, judges, opened=thinking, config=config)
 
 
 def _register(name: str) -> Callable[..., Task]:
     def made(
-        harm: str = "offline",
-        refusal: str = "offline",
+        harm: Player = "offline",
+        refusal: Player = "offline",
         thinking: bool = False,
         seed: int = 0,
         mirror: str | None = None,

@@ -1,17 +1,13 @@
 """Read a function out of a model's answer and make a program and its checks of it (HumanEval, paper 3.2).
 
-How an answer is read, in this order (the thinking is cut off before, by the caller):
+How an answer is read (the caller has cut the thinking off), in this order:
 
-1. fenced blocks: the last one that defines the function; else the last one marked as Python, or
-   unmarked. A last fence that was never closed reaches to the end.
-2. no fence, but the text defines the function: from its first line of code to the last line that parses.
-3. otherwise the text continues the prompt, as base models do: lines up to the first one that is
-   not indented, the first line's lost indentation restored.
+1. fenced blocks: the last one that defines the function, else the last one marked as Python or unmarked;
+2. no fence, but the text defines the function: from its first line of code to the last line that parses;
+3. otherwise the text continues the prompt: lines up to the first that is not indented.
 
-The prompt goes before the code in each case, so its imports and helpers are there. What does not
-parse in any of these ways is no code: `how` is "none", a failed extraction and not a wrong answer.
-A method of a class is not the function, and neither is a function of another name; a body of `pass`
-is code, and wrong.
+The prompt goes before the code, so its imports and helpers are there. What parses in none of these ways is no
+code: `how` is "none", a failed extraction and not a wrong answer; a body of `pass` is code, and wrong.
 """
 
 from __future__ import annotations
@@ -29,6 +25,7 @@ _PYTHON = {"", "python", "python3", "py"}
 _CODE_LINE = re.compile(r"^(?:from\s+\w|import\s+\w|def\s|class\s|@|async\s+def\s)", re.MULTILINE)
 _FUTURE = re.compile(r"^from __future__ import [^\n]*\n?", re.MULTILINE)
 _MOST_CUTS = 50
+_WORDS = (ast.Name, ast.Constant, ast.Tuple)
 _IDLE = (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef, ast.Import, ast.ImportFrom)
 
 
@@ -66,7 +63,7 @@ def _from_blocks(blocks: list[tuple[str, str]], prompt: str, entry_point: str) -
     bodies = [textwrap.dedent(body) for label, body in blocks if label in _PYTHON]
     defining = [body for body in bodies if _defines(body, entry_point)]
     if defining:
-        code = defining[-1] if _parses(defining[-1]) else _parsing_part(defining[-1])
+        code = defining[-1] if _error_line(defining[-1]) is None else _parsing_part(defining[-1])
         return Code(_joined(prompt, code), "fenced") if _defines(code, entry_point) else Code("", "none")
     raw = [body for label, body in blocks if label in _PYTHON]
     return _continued(raw[-1], prompt, "fenced") if raw else Code("", "none")
@@ -83,7 +80,7 @@ def _continued(text: str, prompt: str, how: How) -> Code:
     attempts = ["    " + plain.lstrip(), textwrap.indent(textwrap.dedent(text.strip("\n")), "    ")]
     for attempt in [plain, *attempts] if plain[:1].isspace() else attempts:
         program = f"{prompt.rstrip()}\n{attempt}\n"
-        if _parses(program) and _does_something(attempt):
+        if _error_line(program) is None and _does_something(attempt):
             return Code(program, how)
     return Code("", "none")
 
@@ -95,11 +92,8 @@ def _does_something(body: str) -> bool:
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return False
     inner = statements[0].body if isinstance(statements[0], ast.FunctionDef) else []
-    return any(not isinstance(part, _IDLE) and not _is_words(part) for part in inner)
-
-
-def _is_words(part: ast.stmt) -> bool:
-    return isinstance(part, ast.Expr) and isinstance(part.value, ast.Name | ast.Constant | ast.Tuple)
+    words = (part for part in inner if isinstance(part, ast.Expr) and isinstance(part.value, _WORDS))
+    return any(not isinstance(part, _IDLE) for part in set(inner) - set(words))
 
 
 def _joined(prompt: str, code: str) -> str:
@@ -120,13 +114,7 @@ def _parsing_part(code: str) -> str:
         if error is None:
             return "\n".join(lines)
         lines = lines[: min(error, len(lines)) - 1]
-        if not lines:
-            break
     return ""
-
-
-def _parses(code: str) -> bool:
-    return _error_line(code) is None
 
 
 def _error_line(code: str) -> int | None:
