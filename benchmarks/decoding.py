@@ -193,7 +193,7 @@ def compare(net: Any, prompts: Prompts, found: Tokens, wanted: Tokens, penalty: 
 
 
 def job_facts(build: Path) -> dict[str, Any]:
-    """Of a finished run: the share of its seconds that went into generation, the tokens made, the models that made them."""
+    """Of a finished run: the share of its seconds spent in generation, the tokens made, how many models made them."""
     from inspect_ai.log import read_eval_log
 
     spent, tokens, models = 0.0, 0, set()
@@ -212,7 +212,8 @@ def whole_job(facts: dict[str, Any], row: dict[str, Any], own_row: dict[str, Any
     mine = facts["job_tokens"] / own_row["tokens_per_cpu_s"]
     theirs = facts["job_tokens"] / row["tokens_per_cpu_s"]
     started = theirs + facts["job_models"] * row["start_cpu_s"]
-    return tuple(1 + facts["decoding_share"] * (spent / mine - 1) for spent in (started, theirs))  # type: ignore
+    share = facts["decoding_share"]
+    return 1 + share * (started / mine - 1), 1 + share * (theirs / mine - 1)
 
 
 def measure(arguments: argparse.Namespace) -> list[dict[str, Any]]:
@@ -237,11 +238,13 @@ def measure(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     found = {way: json.loads(file.read_text(encoding="utf-8")) for way, file in files.items() if file.exists()}
     net, tokenizer = checkpoints.load(arguments.model)
     prompts, base = encoded(arguments, tokenizer), found["own"]["cpu_s"]
-    wanted = found[f"plain:{arguments.batch[0]}"]["tokens"]
+    wanted = found.get(f"plain:{arguments.batch[0]}", found["own"])["tokens"]
     rows: list[dict[str, Any]] = []
     for way, name in ways.items():
         if way not in found:
-            rows.append({"way": name, "cpu_s": None, "note": f"no result within {arguments.most} CPU s"})
+            rows.append(
+                {"way": name, "cpu_s": None, "note": f"stopped before it was done, at most {arguments.most} CPU s"}
+            )
             continue
         tokens, cpu = found[way]["tokens"], found[way]["cpu_s"]
         made = sum(map(len, tokens))
