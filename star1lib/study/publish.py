@@ -21,7 +21,7 @@ FIGURES = Path("figures")
 README = Path("README.md")
 RESULTS = "results.json"
 _TABLES = (
-    "main", "summary", "averages", "findings", "safety", "safety_differences", "judges_crossed",
+    "main", "summary", "averages", "claims", "claims_by_model", "shares", "safety", "safety_differences", "judges_crossed",
     "reasoning", "reasoning_differences",
     "quality", "quality_differences", "thinking", "thinking_differences", "over_refusal",
     "over_refusal_differences", "variants", "roles", "sources", "funnel", "categories", "scores", "selection",
@@ -58,7 +58,7 @@ def results(profile: profiles.Profile, out: Path) -> dict[str, Any]:
         "notebook_seconds": read_json(timings) if timings.exists() else {},
         "files": report.hashes(out),
         "main": _rows(out, "main"),
-        "findings": _rows(out, "findings"),
+        "claims": _rows(out, "claims"),
     }
 
 

@@ -21,7 +21,7 @@ from star1lib.study import figures, profiles, runner, stages, tables
 from star1lib.study.display import readable
 
 _SECTIONS: tuple[tuple[str, str, tuple[str, ...], tuple[str, ...]], ...] = (
-    ("result", "Result", ("main",), ("summary", "findings", "main")),
+    ("result", "Result", ("main",), ("summary", "claims", "main")),
     ("pipeline", "The pipeline and who plays which role", ("pipeline",), ("roles",)),
     ("data", "Data: sources, funnel, selection", ("funnel", "categories", "scores", "selection"), ("sources",)),
     ("audits", "Audits of tagger and scorer", ("balance",), ("tagger_audit", "scorer_audit", "scorer_agreement")),

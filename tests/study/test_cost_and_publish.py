@@ -40,7 +40,7 @@ def test_publishing_copies_tables_and_says_where_they_come_from(repository: Path
     out = tmp_path / "build" / "mini"
     tables.write(out, "main", [{"who": "ours", "value": 0.5, "low": 0.1, "high": 0.9, "n": 4}])
     tables.write(out, "summary", [{"variant": "base", "A, safe": "50% [10, 90], n=4"}])
-    tables.write(out, "findings", [{"finding": "f", "n": 0, "verdict": "not measured here"}])
+    tables.write(out, "claims", [{"claim": "c", "n": 0, "verdict": "not measured here"}])
     publish.publish("mini", tmp_path)
     results = json.loads((tmp_path / "figures" / "mini" / "results.json").read_text())
     assert results["profile"]["name"] == "mini"
