@@ -12,13 +12,15 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from star1lib import stats
-from star1lib.evaluation import measure
 from star1lib.files import read_records
 from star1lib.records import Example, ItemResult
 from star1lib.study import claims, tables
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 STAGES = ("06_safety", "07_reasoning", "08_data_quality", "10_over_refusal")
 AVERAGES = {
@@ -47,11 +49,15 @@ def paper_rows() -> list[dict[str, Any]]:
 
 def all_items(out: str | Path) -> list[ItemResult]:
     """The judged items of every evaluating stage of a build, each once."""
+    from star1lib.evaluation import measure
+
     return measure.read(*(Path(out) / stage for stage in STAGES))
 
 
 def write(folder: str | Path, items: Sequence[ItemResult]) -> None:
     """Write the items that the figures rest on, manifest last."""
+    from star1lib.evaluation import measure
+
     measure.write(folder, items)
 
 
@@ -100,21 +106,23 @@ def main_table(items: Sequence[ItemResult], paper_model: str, seed: int) -> list
     return rows
 
 
-def counts(out: str | Path) -> dict[str, int]:
-    """What the run itself counted, under the names of the claims about counts; only what its tables hold."""
+COUNTED = ("sources", "funnel", "selection", "balance")
+
+
+def counts(of: Mapping[str, pd.DataFrame]) -> dict[str, int]:
+    """What a run counted, under the names of the claims about counts, from its tables `COUNTED` as far as they go."""
     found: dict[str, int] = {}
-    if tables.exists(out, "sources"):
-        sources = tables.read(out, "sources")
-        read = sources[(sources["kind"] == "train") & (sources["status"] == "loaded")]
-        found |= {"sources": len(read)}
-    if tables.exists(out, "funnel"):
-        steps = tables.read(out, "funnel").groupby("step", sort=False)[["before", "after"]].sum()
+    if "sources" in of:
+        sources = of["sources"]
+        found["sources"] = int(((sources["kind"] == "train") & (sources["status"] == "loaded")).sum())
+    if "funnel" in of:
+        steps = of["funnel"].groupby("step", sort=False)[["before", "after"]].sum()
         found |= {"collected": int(steps["before"].iloc[0]), "decontaminated": int(steps["after"].iloc[-1])}
-    if tables.exists(out, "selection"):
-        found |= {"categories": len(tables.read(out, "selection"))}
-    if tables.exists(out, "balance"):
-        balance = tables.read(out, "balance")
-        found |= {"selected": int(balance.loc[balance["which"] == "selected", "size"].max())}
+    if "selection" in of:
+        found["categories"] = len(of["selection"])
+    if "balance" in of:
+        balance = of["balance"]
+        found["selected"] = int(balance.loc[balance["which"] == "selected", "size"].max())
     return found
 
 

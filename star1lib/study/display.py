@@ -40,13 +40,14 @@ def readable(frame: pd.DataFrame) -> pd.DataFrame:
             break
     for column in ("low_bound", *_POINTS):
         if column in shown.columns and shown[column].dtype.kind == "f":
-            unit = " points" if column in _POINTS else "%"
-            shown[column] = ["" if value != value else f"{100 * value:.0f}{unit}" for value in shown[column]]
+            form = "{:.0f}%" if column == "low_bound" else "{:+.0f} points" if column == "printed" else "{:.0f} points"
+            shown[column] = ["" if value != value else form.format(100 * value) for value in shown[column]]
     for column in ("p", "p_holm"):
         if column in shown.columns:
             shown[column] = ["" if value != value else f"{value:.2g}" for value in shown[column]]
     for column in shown.select_dtypes("float").columns:
-        shown[column] = shown[column].round(3)
+        whole = (shown[column].dropna() % 1 == 0).all()
+        shown[column] = shown[column].map("{:.0f}".format, na_action="ignore") if whole else shown[column].round(3)
     return shown.fillna("")
 
 
