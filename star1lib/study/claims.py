@@ -1,8 +1,9 @@
-"""The ledger: every claim of the paper with our difference, its interval and a verdict (`assets/claims.yaml`).
+"""The ledger: every claim of the paper with our difference, its interval and a verdict (`assets/paper/claims.yaml`).
 
 A difference is the mean over the base models of the unweighted mean over benchmarks (paper 3.2) of outcomes paired by
 item; several seeds of a variant add their own variance. Thinking that never closed counts against a claim at one
-end of the interval and for it at the other. Intervals are 95%, p two-sided and Holm-adjusted over the ledger.
+end of the interval, for it at the other, and as half in the difference. Intervals are 95%, p two-sided and
+Holm-adjusted over the ledger.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ NOT_HERE, NOT_WITH_CLASS = "not measured here", "not measurable with this model 
 
 
 class Claim(Record):
-    """One claim, or a part of one; its fields are explained at the head of `assets/claims.yaml`."""
+    """One claim, or a part of one; its fields are explained at the head of `assets/paper/claims.yaml`."""
 
     number: int
     claim: str
@@ -74,7 +75,7 @@ class Ledger(Record):
 @cache
 def load() -> Ledger:
     """The claims of the paper, checked."""
-    text = resources.files("star1lib").joinpath("assets/claims.yaml").read_text(encoding="utf-8")
+    text = resources.files("star1lib").joinpath("assets/paper/claims.yaml").read_text(encoding="utf-8")
     return Ledger.model_validate(yaml.safe_load(text))
 
 
@@ -136,12 +137,11 @@ def _known(name: str, names: Sequence[str], what: str) -> None:
 
 
 class Gap(NamedTuple):
-    """A difference over decided pairs, and at its `ends`: all undecided answers against the claim, and for it.
+    """A difference at its `ends`: all undecided answers against the claim, and for it; over `n` pairs of items.
 
     `variance` holds `between`, the part that comes from seeds; `freedom` is the number of seeds less one.
     """
 
-    value: float
     ends: np.ndarray
     variance: float
     between: float
@@ -161,7 +161,7 @@ def gap(claim: Claim, one: Study) -> Gap | None:
     over = load().averaged(claim.metric, names)
     if not over:
         return None
-    values, variances, by_seed, n, undecided = [], [], [], 0, 0
+    variances, by_seed, n, undecided = [], [], 0, 0
     for name in over:
         pairs = [sides[0][k % len(sides[0])][name].align(sides[1][k % len(sides[1])][name], join="inner")
                  for k in range(seeds)]  # fmt: skip
@@ -169,15 +169,13 @@ def gap(claim: Claim, one: Study) -> Gap | None:
         if not a.size:
             return None
         gaps = np.stack([np.where(np.isnan(a), x, a) - np.where(np.isnan(b), 1 - x, b) for x in (0.0, 1.0)])
-        decided = (a - b)[~np.isnan(a - b)]
-        values.append(decided.mean() if decided.size else math.nan)
         variances.append(max(stats.paired_variance(end) for end in gaps.mean(axis=1)))
         by_seed.append(gaps.mean(axis=2))
-        n, undecided = n + a.shape[1], undecided + a.size - decided.size
+        n, undecided = n + a.shape[1], undecided + int(np.isnan(a - b).sum())
     means = np.mean(by_seed, axis=0)  # end, seed
     between = float(means.var(axis=1, ddof=1).max()) / seeds if seeds > 1 else 0.0
     variance = sum(variances) / len(over) ** 2 + between
-    return Gap(float(np.mean(values)), means.mean(axis=1), variance, between, seeds - 1, n, undecided, over)
+    return Gap(means.mean(axis=1), variance, between, seeds - 1, n, undecided, over)
 
 
 def ledger(studies: Sequence[Study], counts: Mapping[str, int] | None = None) -> list[dict[str, Any]]:
@@ -185,9 +183,10 @@ def ledger(studies: Sequence[Study], counts: Mapping[str, int] | None = None) ->
     rows = [_counted(claim, counts or {}) if claim.rule == "counts" else _measured(claim, studies)
             for claim in load().claims]  # fmt: skip
     tested = [row for row in rows if row["n"]]
-    for row, adjusted in zip(tested, stats.holm([row["p_holm"] for row in tested]), strict=True):
+    for row, adjusted in zip(tested, stats.holm([row["p"] for row in tested]), strict=True):
         row["p_holm"] = adjusted
-    return [row | _verdict(claim, row) if row["n"] else row for claim, row in zip(load().claims, rows, strict=True)]
+    return [row | _verdict(claim, row, len(tested)) if row["n"] else row
+            for claim, row in zip(load().claims, rows, strict=True)]  # fmt: skip
 
 
 def by_model(studies: Sequence[Study]) -> list[dict[str, Any]]:
@@ -198,7 +197,7 @@ def by_model(studies: Sequence[Study]) -> list[dict[str, Any]]:
 def _row(claim: Claim, verdict: str, note: str, **found: Any) -> dict[str, Any]:
     ours = f"{claim.first} - {claim.second}" if claim.first else "counts"
     row = {"number": claim.number, "claim": claim.claim, "source": claim.source, "ours": ours, "metric": claim.metric}
-    numbers = dict.fromkeys(("printed", "difference", "low", "high", "p_holm"), math.nan)
+    numbers = dict.fromkeys(("printed", "difference", "low", "high", "p", "p_holm"), math.nan)
     return {**row, **numbers, "n": 0, "over": "", "models": "", **found, "verdict": verdict, "note": note}
 
 
@@ -229,27 +228,27 @@ def _measured(claim: Claim, studies: Sequence[Study]) -> dict[str, Any]:
     error, threshold = math.sqrt(variance), claim.threshold
     p = 2 * min(t.sf((low - threshold) / error, freedom), t.sf((threshold - high) / error, freedom))
     half = t.ppf(0.975, freedom) * error
-    value = sum(w * part.value for w, part in parts)
     n, undecided = (sum(getattr(part, name) for _, part in parts) for name in ("n", "undecided"))
-    needed = n * (half / (value - threshold)) ** 2 if abs(value - threshold) > half / 1e3 else math.inf
-    note = f"{undecided} undecided answers leave it open at any n" if low < threshold < high and undecided else (
-        f"n = {needed:,.0f} would decide" if needed < math.inf else "no n at hand would decide")  # fmt: skip
+    note = f"{undecided} undecided answers leave it open at any n" if low < threshold < high and undecided else ""
     printed = claim.printed[fitting[0].model_class]
     usual = sum(printed.values()) / len(printed) if printed else math.nan
     return _row(
-        claim, UNDECIDED, note, difference=float(value), low=float(low - half), high=float(high + half), n=n,
+        claim, UNDECIDED, note, difference=float(low + high) / 2, low=float(low - half), high=float(high + half), n=n,
         printed=sum(w * printed.get(one.model, usual) / 100 for w, (one, _) in zip(weights, found, strict=True)),
-        p_holm=min(1.0, float(p)), over=", ".join(found[0][1].over), models=", ".join(one.model for one, _ in found),
+        p=min(1.0, float(p)), over=", ".join(found[0][1].over), models=", ".join(one.model for one, _ in found),
     )  # fmt: skip
 
 
-def _verdict(claim: Claim, row: Mapping[str, Any]) -> dict[str, str]:
-    """What interval and adjusted p allow; the note of an undecided row already names the n that would decide."""
+def _verdict(claim: Claim, row: Mapping[str, Any], tested: int) -> dict[str, str]:
+    """What interval and adjusted p allow, and where they leave it open the n that would decide."""
+    from scipy.stats import norm
+
     sized = claim.rule != "not_less" and not math.isnan(row["printed"])
     least = row["printed"] - claim.margin / 100
     if row["p_holm"] > 0.05:
         excluded = {"verdict": FAILS, "note": "no difference shown, and one of the printed size is excluded"}
-        return excluded if sized and row["high"] < least else {}
+        needed = row["n"] * (norm.isf(0.025 / tested) / max(norm.isf(row["p"] / 2), 1e-3)) ** 2
+        return excluded if sized and row["high"] < least else {"note": row["note"] or f"n = {needed:,.0f} would decide"}
     if row["difference"] < claim.threshold:
         return {"verdict": FAILS, "note": ""}
     if sized and row["low"] < least:

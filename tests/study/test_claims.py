@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import norm
 
 from star1lib.errors import UserError
 from star1lib.records import ItemResult
@@ -71,6 +72,20 @@ def test_verdicts(before: list[bool | None], after: list[bool | None], verdict: 
     assert ("would decide" in row["note"]) == (verdict == claims.UNDECIDED)
 
 
+def test_the_n_that_would_decide_decides() -> None:
+    def undecided(times: int) -> dict[str, Any]:
+        found = items("b", "A", [True, False] * 10 * times, "answered") + items(
+            "s", "A", [True, True, False, False, True] * 4 * times, "answered"
+        )
+        return judged(found, base=["s"], star1=["b"])[14, "base - star1", "answered"]
+
+    row = undecided(1)
+    needed = int(row["note"].split()[2].replace(",", ""))
+    assert row["verdict"] == claims.UNDECIDED and needed > row["n"]
+    assert undecided(int(1.15 * needed / 20) + 1)["verdict"] == claims.HOLDS
+    assert undecided(needed // 40)["verdict"] == claims.UNDECIDED
+
+
 def test_kept_means_not_three_points_less() -> None:
     before: list[bool | None] = [True] * 300 + [False] * 300
     fewer: list[bool | None] = [False] * 6 + before[6:]
@@ -102,7 +117,7 @@ def test_unclosed_thinking_opens_the_interval_and_can_leave_a_claim_open_at_any_
     closed = [False] * 300
     half: list[bool | None] = [True] * 60 + [None] * 240
     row = judged(items("b", "A", list(closed)) + items("s", "A", half), base=["b"], star1=["s"])[GAIN]
-    assert row["low"] < 0.2 and row["high"] > 0.95 and row["difference"] == 1
+    assert row["low"] < 0.2 and row["high"] > 0.95 and row["difference"] == pytest.approx(0.6)
     wrong = items("s", "A", [False] * 300, "correct", outcome="open_thinking")
     row = judged(items("b", "A", [True] * 300, "correct") + wrong, base=["b"], star1=["s"])[
         2, "star1 - base", "correct"
@@ -147,25 +162,27 @@ def test_counts_are_compared_only_when_every_source_was_read() -> None:
         assert row["verdict"] == verdict and "40,961" in row["note"]
 
 
-def draw(rng: np.random.Generator, equal: bool = False) -> list[claims.Study]:
-    """Items of every model of the paper at its printed rates, at the paper's n.
+def draw(rng: np.random.Generator, pairing: float = 1.0, equal: bool = False) -> list[claims.Study]:
+    """Items of every model of the paper at its printed rates, at the paper's n; with `equal` all at the base's rates.
 
-    The printed rates do not say how items pair. Here an item has one difficulty and a model answers it when its rate
-    lies above; with `equal` every variant has its base model's rate, and answers are drawn independently.
+    The printed rates do not say how items pair. `pairing` is the correlation of an item's difficulty (normal) between
+    the variants of a model: with 1 an item has one difficulty for all, with 0 variants answer independently. Safety is
+    decided whatever it is; "reasoning is kept" holds in 99, 80, 62, 38, 21 of 100 draws at a pairing of 1, .95, .9, .5,
+    0, since AIME's 30 questions alone leave three points open.
     """
     metrics = {name: metric for metric, names in claims.load().sets.items() for name in names}
     models: dict[tuple[str, str, float], dict[tuple[str, str], list[dict[str, pd.Series]]]] = {}
-    difficulty: dict[tuple[str, str], np.ndarray] = {}
-    rates = {
-        (row["model"], row["role"], row["benchmark"]): row for row in compare.paper_rows() if row["benchmark"] in SIZES
-    }
+    shared: dict[tuple[str, str], np.ndarray] = {}
+    printed = [row for row in compare.paper_rows() if row["benchmark"] in SIZES]
+    rates = {(row["model"], row["role"], row["benchmark"]): row for row in printed}
     for (model, role, benchmark), row in rates.items():
         rate = rates[model, "base", benchmark]["value"] if equal else row["value"]
-        drawn = rng.random(SIZES[benchmark])
-        drawn = drawn if equal else difficulty.setdefault((model, benchmark), drawn)
+        own = rng.standard_normal(SIZES[benchmark])
+        difficulty = shared.setdefault((model, benchmark), rng.standard_normal(SIZES[benchmark]))
+        difficulty = np.sqrt(pairing) * difficulty + np.sqrt(1 - pairing) * own
         outcomes = models.setdefault((model, row["model_class"], row["billions"]), {})
         seeds = outcomes.setdefault((role, metrics[benchmark]), [{}])
-        seeds[0][benchmark] = pd.Series((drawn < rate).astype(float))
+        seeds[0][benchmark] = pd.Series((difficulty < norm.ppf(rate)).astype(float))
     return [claims.Study(model, kind, outcomes, billions) for (model, kind, billions), outcomes in models.items()]
 
 
@@ -197,7 +214,7 @@ def test_equal_rates_give_no_false_verdict_for_a_claim_of_more() -> None:
     for _ in range(100):
         rows = [
             row
-            for row, rule in zip(claims.ledger(draw(rng, equal=True)), rules, strict=True)
+            for row, rule in zip(claims.ledger(draw(rng, pairing=0.0, equal=True)), rules, strict=True)
             if rule in ("more", "shrinks")
         ]
         false["holds"] += any(row["verdict"] == claims.HOLDS for row in rows)
