@@ -17,6 +17,7 @@ PAPER_REASONING_TOKENS = {
     "GPQA-Diamond": 32_768,
     "MMLU-Pro": 4_096,
     "Probe": 4_096,
+    "Sums": 4_096,
 }
 NAMES = ("paper", "plain", "small")
 

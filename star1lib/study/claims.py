@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -101,7 +102,7 @@ def study(
     model_class: str,
     billions: float | None = None,
 ) -> Study:
-    """A study from judged items; `played_by` has for each role its variants, one per seed.
+    """A study from judged items; `played_by` has for each role its variants, whose seeds are found by their names.
 
     Where several judges saw an answer the first one counts. Raises :class:`UserError` for an unknown role or variant.
     """
@@ -120,9 +121,12 @@ def study(
         _known(role, load().roles(), "role")
         for name in names:
             _known(name, variants, "variant")
+    # The seeds of a recipe are variants of its name and `_seed<n>`.
+    seeds = {role: [v for v in variants if re.sub(r"_seed\d+$", "", v) in names or v in names]
+             for role, names in played_by.items()}  # fmt: skip
     outcomes = {
         (role, metric): [{b: pd.Series(by_item) for b, by_item in found[name, metric].items()} for name in asked]
-        for role, names in played_by.items()
+        for role, names in seeds.items()
         for metric in load().sets
         if (asked := [name for name in names if (name, metric) in found])
     }
@@ -206,12 +210,13 @@ def _measured(claim: Claim, studies: Sequence[Study]) -> dict[str, Any]:
     import numpy as np
     from scipy.stats import t
 
-    fitting: list[Study] = next(filter(None, ([s for s in studies if s.model_class == c] for c in claim.printed)), [])
-    if not fitting:
-        return _row(claim, NOT_WITH_CLASS, claim.why)
     trend = claim.rule == "shrinks"
-    found = [(one, part) for one in fitting if (part := gap(claim, one)) and (one.billions or not trend)]
-    if len(found) < (3 if trend else 1):
+    fitting = [[s for s in studies if s.model_class == c and (s.billions or not trend)] for c in claim.printed]
+    if not any(s.model_class in claim.printed for s in studies):
+        return _row(claim, NOT_WITH_CLASS, claim.why)
+    measured = ([(one, part) for one in group if (part := gap(claim, one))] for group in fitting)
+    found = next((group for group in measured if len(group) >= (3 if trend else 1)), [])
+    if not found:
         return _row(claim, NOT_HERE, "fewer than three model sizes" if trend else
                     f"{claim.first} and {claim.second} share no benchmark of '{claim.metric}'")  # fmt: skip
     weights = np.full(len(found), 1 / len(found))
@@ -230,7 +235,7 @@ def _measured(claim: Claim, studies: Sequence[Study]) -> dict[str, Any]:
     half = t.ppf(0.975, freedom) * error
     n, undecided = (sum(getattr(part, name) for _, part in parts) for name in ("n", "undecided"))
     note = f"{undecided} undecided answers leave it open at any n" if low < threshold < high and undecided else ""
-    printed = claim.printed[fitting[0].model_class]
+    printed = claim.printed[found[0][0].model_class]
     usual = sum(printed.values()) / len(printed) if printed else math.nan
     return _row(
         claim, UNDECIDED, note, difference=float(low + high) / 2, low=float(low - half), high=float(high + half), n=n,

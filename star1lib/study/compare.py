@@ -106,7 +106,7 @@ def main_table(items: Sequence[ItemResult], paper_model: str, seed: int) -> list
     return rows
 
 
-COUNTED = ("sources", "funnel", "selection", "balance")
+COUNTED = ("sources", "decontamination", "selection", "balance")
 
 
 def counts(of: Mapping[str, pd.DataFrame]) -> dict[str, int]:
@@ -115,8 +115,8 @@ def counts(of: Mapping[str, pd.DataFrame]) -> dict[str, int]:
     if "sources" in of:
         sources = of["sources"]
         found["sources"] = int(((sources["kind"] == "train") & (sources["status"] == "loaded")).sum())
-    if "funnel" in of:
-        steps = of["funnel"].groupby("step", sort=False)[["before", "after"]].sum()
+    if "decontamination" in of:
+        steps = of["decontamination"].groupby("step", sort=False)[["before", "after"]].sum()
         found |= {"collected": int(steps["before"].iloc[0]), "decontaminated": int(steps["after"].iloc[-1])}
     if "selection" in of:
         found["categories"] = len(of["selection"])

@@ -46,9 +46,16 @@ def readable(frame: pd.DataFrame) -> pd.DataFrame:
         if column in shown.columns:
             shown[column] = ["" if value != value else f"{value:.2g}" for value in shown[column]]
     for column in shown.select_dtypes("float").columns:
-        whole = (shown[column].dropna() % 1 == 0).all()
-        shown[column] = shown[column].map("{:.0f}".format, na_action="ignore") if whole else shown[column].round(3)
+        whole = bool((shown[column].dropna() % 1 == 0).all())
+        shown[column] = [_number(value, whole) for value in shown[column]]
     return shown.fillna("")
+
+
+def _number(value: float, whole: bool) -> str | float:
+    """A tiny p-value or learning rate is not 0, and a count is no fraction."""
+    if value != value:
+        return ""
+    return f"{value:.0f}" if whole else f"{value:.2g}" if 0 < abs(value) < 0.001 else round(value, 3)
 
 
 def _with_interval(row: dict[Any, Any], figure: str) -> str:

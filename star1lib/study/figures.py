@@ -117,7 +117,7 @@ def _gain(data: Data) -> Any:
         sns.barplot(bars, x="model", y="points", hue="against", order=names, palette=[BLUE, ORANGE], ax=axes)
         for shift, role in ((-0.2, "base"), (0.2, "instruct")):
             mine = ours[(ours["ours"] == f"star1 - {role}") & (ours["metric"] == metric)] if len(ours) else ours
-            for row in mine.to_dict("records"):
+            for row in mine.drop_duplicates("models").to_dict("records") if len(mine) else ():
                 ends = [[100 * (row["difference"] - row["low"])], [100 * (row["high"] - row["difference"])]]
                 axes.errorbar(names.index(row["models"]) + shift, 100 * row["difference"], yerr=ends, fmt="D", ms=6,
                               mfc="white", color="black")  # fmt: skip
@@ -237,10 +237,10 @@ def _pipeline(data: Data) -> Any:
     return canvas
 
 
-def _funnel(data: Data) -> Any:
+def _decontamination(data: Data) -> Any:
     import pandas as pd
 
-    steps = data["funnel"].groupby("step", sort=False)[["before", "after"]].sum().reset_index()
+    steps = data["decontamination"].groupby("step", sort=False)[["before", "after"]].sum().reset_index()
     first = pd.DataFrame([{"step": "collected", "after": steps["before"].iloc[0]}])
     canvas, (axes,) = _canvas(7.6, 3.4)
     _bars(axes, pd.concat([first, steps]), "after", "step", "What each step leaves", "questions left")
@@ -387,10 +387,10 @@ FIGURES: dict[str, Figure] = {
     "table3": _of_paper(3, "The printed table on training with and without the thinking trace."),
     "pipeline": Figure(
         "The pipeline and who plays which role", "The pipeline with the printed counts and those of this run.",
-        _pipeline, (), ("sources", "funnel", "selection", "balance", "roles"), ("roles",)),
-    "funnel": Figure(
-        _DATA, "Questions left after each step of deduplication and decontamination.", _funnel, ("funnel",), (),
-        ("sources", "funnel")),
+        _pipeline, (), ("sources", "decontamination", "selection", "balance", "roles"), ("roles",)),
+    "decontamination": Figure(
+        _DATA, "Questions left after each step of deduplication and decontamination.", _decontamination,
+        ("decontamination",), (), ("sources", "decontamination")),
     "categories": Figure(_DATA, "Questions per category as tagged here.", _categories, ("categories",), ("roles",),
                          ("categories",)),
     "scores": Figure(_DATA, "Scores per criterion, of clean traces and of traces with a known flaw.", _scores,
@@ -404,12 +404,13 @@ FIGURES: dict[str, Figure] = {
         _balance, ("balance",), (), ("balance", "tagger_audit", "scorer_audit", "scorer_agreement")),
     "losses": Figure("Training", "Training loss of each variant.", _losses, ("losses",), _VARIANT_TABLES,
                      ("variants", "losses")),
+    "first": _of_rates("First result", "first", "% of questions"),
     "safety": _of_rates("Safety", "safety", _OF_RESPONSES, "safety_differences", "judges_crossed"),
     "reasoning": _of_rates("Reasoning", "reasoning", "% answered correctly", "reasoning_differences"),
     "quality": _of_rates("High against medium scores", "quality", _OF_RESPONSES, "quality_differences"),
     "thinking": _of_rates("With and without thinking", "thinking", _OF_RESPONSES, "thinking_differences"),
     "over_refusal": _of_rates("Over-refusal and benign variants", "over_refusal", _OF_RESPONSES,
-                              "over_refusal_differences"),
+                              "over_refusal_differences", "over_seeds"),
 }  # fmt: skip
 
 

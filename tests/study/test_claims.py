@@ -138,6 +138,12 @@ def test_seeds_that_disagree_widen_the_interval() -> None:
     assert wide["high"] - wide["low"] > 3 * (narrow["high"] - narrow["low"])
 
 
+def test_seeds_are_found_by_their_names() -> None:
+    found = [item for name in ("b", "s", "s_seed1", "s_seed2", "s_other") for item in items(name, "A", [True, False])]
+    one = claims.study(found, {"base": ["b"], "star1": ["s"]}, model="m", model_class="plain")
+    assert len(one.outcomes["star1", "safe"]) == 3 and len(one.outcomes["base", "safe"]) == 1
+
+
 def test_what_cannot_be_measured_says_why() -> None:
     found = items("b", "A", [True]) + items("s", "A", [True])
     rows = judged(found, base=["b"], star1=["s"])

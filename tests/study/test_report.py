@@ -10,18 +10,18 @@ from star1lib.study import figures, report, tables
 
 
 def test_sections_and_their_tables_come_from_the_figures(tmp_path: Path) -> None:
-    tables.write(tmp_path, "funnel", [{"step": str(n), "source": "a", "before": 9, "removed": 1, "after": 8}
+    tables.write(tmp_path, "decontamination", [{"step": str(n), "source": "a", "before": 9, "removed": 1, "after": 8}
                                       for n in range(30)])  # fmt: skip
     tables.write(tmp_path, "summary", [{"variant": "<script>alert(1)</script>"}])
-    figures.draw("funnel", tmp_path)
+    figures.draw("decontamination", tmp_path)
     sections = {section["title"]: section for section in report._sections(tmp_path)}
     assert list(sections) == list(figures.sections())
-    [funnel] = sections[figures.FIGURES["funnel"].section]["tables"]
+    [funnel] = sections[figures.FIGURES["decontamination"].section]["tables"]
     assert funnel["folded"] and funnel["rows"] == 30
     [summary] = sections["Result"]["tables"]
     assert not summary["folded"] and "<script>" not in summary["html"]
-    assert [shown["src"] for shown in sections[figures.FIGURES["funnel"].section]["figures"]] == [
-        "../figures/funnel.svg"
+    assert [shown["src"] for shown in sections[figures.FIGURES["decontamination"].section]["figures"]] == [
+        "../figures/decontamination.svg"
     ]
 
 

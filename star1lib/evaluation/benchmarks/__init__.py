@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from pathlib import Path
+
 from star1lib.errors import UserError
 from star1lib.evaluation.benchmarks import (
     advbench,
@@ -16,12 +19,14 @@ from star1lib.evaluation.benchmarks import (
     math500,
     probe,
     strongreject,
+    sums,
     twins,
     wildchat,
     wildjailbreak,
     xstest,
 )
 from star1lib.evaluation.benchmarks.common import Benchmark
+from star1lib.records import Question
 
 REGISTRY: dict[str, Benchmark] = {
     benchmark.name: benchmark
@@ -43,6 +48,7 @@ REGISTRY: dict[str, Benchmark] = {
         humaneval.BENCHMARK,
         choice.MMLU_PRO,
         probe.BENCHMARK,
+        sums.BENCHMARK,
     )
 }
 
@@ -52,3 +58,12 @@ def benchmark(name: str) -> Benchmark:
     if name not in REGISTRY:
         raise UserError(f"benchmark '{name}': not known; the benchmarks are {', '.join(REGISTRY)}.")
     return REGISTRY[name]
+
+
+def questions(names: Iterable[str], mirror: str | None = None) -> list[Question]:
+    """Every question of the benchmarks `names`: what no training row may come near.
+
+    `Twins` are left out: their questions come from the run, and training holds them apart itself.
+    """
+    asked = [benchmark(name) for name in dict.fromkeys(names) if name != "Twins"]
+    return [question for one in asked for question in one.load(Path(mirror) if mirror else None)]
