@@ -24,7 +24,8 @@ def first_error(err: ValidationError) -> str:
     """The first complaint of a failed validation as half a sentence: which field, and what is wrong with it."""
     first = err.errors()[0]
     field = ".".join(str(part) for part in first["loc"]) or "value"
-    return f"field '{field}': {first['msg'][:1].lower()}{first['msg'][1:]}"
+    message = first["msg"].removeprefix("Value error, ")
+    return f"field '{field}': {message[:1].lower()}{message[1:]}"
 
 
 def normalise(text: str) -> str:
@@ -104,7 +105,7 @@ class Example(Record):
     meta: dict[str, Any] = Field(default_factory=dict)
 
 
-Metric = Literal["safe", "refused", "answered", "correct"]
+Metric = Literal["safe", "refused", "answered", "correct", "thought_safe", "forced"]
 Outcome = Literal["complete", "cut_off", "open_thinking", "no_answer", "empty"]
 
 
@@ -129,17 +130,9 @@ class ItemResult(Record):
     snippet: str = ""
 
 
-def subset(examples: Sequence[Example], limit: int | None, seed: int, *, max_chars: int | None = None) -> list[Example]:
-    """At most `limit` examples, a seeded sample in the original order, none longer than `max_chars` characters.
-
-    The length is that of question, trace and answer together; None means no bound.
-    """
-    short = [
-        example
-        for example in examples
-        if max_chars is None or len(example.question) + len(example.thinking) + len(example.answer) <= max_chars
-    ]
-    if limit is None or limit >= len(short):
-        return short
-    chosen = sorted(random.Random(seed).sample(range(len(short)), limit))
-    return [short[index] for index in chosen]
+def subset(examples: Sequence[Example], limit: int | None, seed: int) -> list[Example]:
+    """At most `limit` examples, a seeded sample in the original order; None means no bound."""
+    if limit is None or limit >= len(examples):
+        return list(examples)
+    chosen = sorted(random.Random(seed).sample(range(len(examples)), limit))
+    return [examples[index] for index in chosen]

@@ -17,6 +17,7 @@ _KNOWN = {
     "star1": _ACCENTS[0],
     "star1_no_thinking": _ACCENTS[1],
     "star1_with_twins": _ACCENTS[2],
+    "star1_anchored": _ACCENTS[5],
     "high": _ACCENTS[3],
     "medium": _ACCENTS[4],
 }
@@ -25,6 +26,8 @@ LABELS = {
     "star1": "trained, with thinking",
     "star1_no_thinking": "trained, without thinking",
     "star1_with_twins": "trained, with benign twins",
+    "star1_anchored": "trained, with own benign answers",
+    "plain": "plain model",
     "high": "high-scored rows",
     "medium": "medium-scored rows",
 }

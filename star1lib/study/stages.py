@@ -16,7 +16,7 @@ PARAMS = Path("params")
 BUILD = Path("build")
 
 
-# From left to right: a package imports only what stands to its right, `training` only `models`.
+# From left to right: a package imports only what stands to its right, `training` only `collection` and `models`.
 PACKAGES = ("study", "evaluation", "selection", "deliberation", "collection", "models")
 
 
@@ -42,7 +42,7 @@ class Stage:
     def packages(self) -> tuple[str, ...]:
         """The stage's package and every package that it may import."""
         if self.package == "training":
-            return ("training", "models")
+            return ("training", "collection", "models")
         own = PACKAGES[PACKAGES.index(self.package) :]
         return (*own, "training") if self.package in ("study", "evaluation") else own
 
@@ -52,7 +52,8 @@ STAGES: tuple[Stage, ...] = (
     Stage("02_decontamination", "2.1", "Deduplication and decontamination", "collection", ("01_sources",)),
     Stage("03_deliberation", "2.2", "Deliberative reasoning over policies", "deliberation", ("02_decontamination",)),
     Stage("04_selection", "2.3", "Scoring and selection", "selection", ("03_deliberation",)),
-    Stage("05_sft", "3.1", "Supervised fine-tuning", "training", ("04_selection",)),
+    Stage("05_first", "3", "A model that thinks, and a first result", "evaluation", ("04_selection",)),
+    Stage("05_sft", "3.1", "Supervised fine-tuning", "training", ("04_selection", "05_first")),
     Stage("06_safety", "3.2", "Safety", "evaluation", ("05_sft",)),
     Stage("07_reasoning", "3.2", "Reasoning", "evaluation", ("05_sft",)),
     Stage("08_data_quality", "4.1", "Data ablation: high against medium scores", "evaluation",

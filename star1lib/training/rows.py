@@ -2,7 +2,7 @@
 
 A row is a prompt and a completion; the loss is on the completion alone (paper 3.1). `thinking=True`
 puts the trace between <think> tags before the answer; `thinking=False` keeps the answer only, the
-paper's "w/o think" variant (4.2).
+paper's "w/o think" variant (4.2): for a reasoning model after an empty trace, because its template opens one.
 """
 
 from __future__ import annotations
@@ -11,14 +11,18 @@ import random
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import numpy as np
+
+from star1lib.collection import decontamination, dedup
 from star1lib.errors import UserError
-from star1lib.models.chat import THINK_OPEN, join_thinking, opens_thinking, prompt_tokens
+from star1lib.models import embed
+from star1lib.models.chat import NO_THINKING, THINK_OPEN, join_thinking, opens_thinking, prompt_tokens
 from star1lib.records import Example, NonEmpty, Record
 from star1lib.safeguards import sexualizes_minor
 
 
 class TrainRow(Record):
-    """One training row; `kind` is `safety` or `benign`, so that a mixture can be counted."""
+    """One training row; `kind` is `safety`, `benign`, `anchor` or `stage 0`, so that a mixture can be counted."""
 
     id: str
     prompt: NonEmpty
@@ -27,10 +31,13 @@ class TrainRow(Record):
     kind: NonEmpty = "safety"
 
 
-def rows(examples: Iterable[Example], *, thinking: bool, kind: str = "safety") -> list[TrainRow]:
+def rows(
+    examples: Iterable[Example], *, thinking: bool, kind: str = "safety", reasoner: bool = False
+) -> list[TrainRow]:
     """Training rows of `examples` in their order; prompts that sexualize minors are left out.
 
-    Raises :class:`UserError` when thinking is asked for and an example has no trace.
+    `reasoner` says that the model's template opens the thinking: without thinking its rows close it at once. Raises
+    :class:`UserError` when thinking is asked for and an example has no trace.
     """
     out: list[TrainRow] = []
     for example in examples:
@@ -39,10 +46,24 @@ def rows(examples: Iterable[Example], *, thinking: bool, kind: str = "safety") -
         if thinking and not example.thinking.strip():
             raise UserError(f"example {example.id}: no thinking trace; set `thinking: false` or leave the row out.")
         completion = join_thinking(example.thinking if thinking else "", example.answer)
+        if reasoner and not thinking:
+            completion = NO_THINKING + completion
         out.append(
             TrainRow(id=example.id, prompt=example.question, completion=completion, source=example.source, kind=kind)
         )
     return out
+
+
+def near_tests(texts: Sequence[str], tests: Sequence[str]) -> set[int]:
+    """Positions of the `texts` that come as close to a test question as decontamination allows none to (paper 2.1)."""
+    if not texts or not tests:
+        return set()
+    bars = decontamination.Thresholds()
+    grams = {gram for test in tests for gram in decontamination.ngrams(test, bars.test_ngram)}
+    near = {i for i, text in enumerate(texts) if grams & decontamination.ngrams(text, bars.test_ngram)}
+    near |= {hit.index for hit in dedup.tfidf_near(list(texts), list(tests), bars.tfidf)}
+    closest = (embed.encode(texts) @ embed.encode(tests).T).max(axis=1)
+    return near | {int(i) for i in np.flatnonzero(closest >= bars.embedding)}
 
 
 def split_benign(benign: Sequence[Example], train: int, seed: int) -> tuple[list[Example], list[Example]]:

@@ -23,15 +23,11 @@ from star1lib.records import Record
 from star1lib.training.rows import TrainRow, tokenize
 
 log = logging.getLogger(__name__)
-FORMAT = 1
+FORMAT = 2
 
 
 class TrainConfig(Record):
-    """Settings of one fine-tuning run; the defaults are the paper's (3.1, appendix).
-
-    `order`: `shuffled` is the paper's plain shuffle; `length_grouped` puts rows of like length into one batch, which
-    pads less on a CPU but tends to keep kinds of rows apart.
-    """
+    """Settings of one fine-tuning run; the defaults are the paper's (3.1, appendix)."""
 
     epochs: float = Field(default=5, gt=0)
     learning_rate: float = Field(default=1e-5, gt=0)
@@ -43,7 +39,6 @@ class TrainConfig(Record):
     weight_decay: float = Field(default=0.0, ge=0)
     dtype: Literal["float32", "bfloat16"] = "bfloat16"
     gradient_checkpointing: bool = False
-    order: Literal["length_grouped", "shuffled"] = "length_grouped"
     lora_rank: int | None = Field(default=None, ge=1)
     seed: int = 0
 
@@ -119,7 +114,7 @@ def _fit(
     model, tokenizer = checkpoints.load(base, config.dtype)
     dataset = Dataset.from_list([tokenize(row, tokenizer, config.max_length) for row in rows])
     arguments = training_arguments(config, work, save_steps)
-    trainer = _trainer_class(config.order)(
+    trainer = _trainer_class()(
         model=model,
         args=arguments,
         train_dataset=dataset,
@@ -174,22 +169,19 @@ def training_arguments(config: TrainConfig, work: Path, save_steps: int = 50) ->
     )
 
 
-def length_grouped(lengths: Sequence[int], batch: int, seed: str) -> list[int]:
-    """Indices in an order that puts like lengths into one batch, random otherwise."""
-    rng = random.Random(seed)
+def shuffled(lengths: Sequence[int], batch: int, seed: str) -> list[int]:
+    """Indices in the paper's plain shuffle, the rows of each batch by falling length.
+
+    The order inside a batch does not change its gradient; micro-batches of like length pad less.
+    """
     order = list(range(len(lengths)))
-    rng.shuffle(order)
-    groups = [order[start : start + 8 * batch] for start in range(0, len(order), 8 * batch)]
-    ordered = [index for group in groups for index in sorted(group, key=lambda i: -lengths[i])]
-    batches = [ordered[start : start + batch] for start in range(0, len(ordered), batch)]
-    # The last batch may be short and must stay last, or every later batch would mix two groups.
-    tail = [batches.pop()] if batches and len(batches[-1]) < batch else []
-    rng.shuffle(batches)
-    return [index for group in [*batches, *tail] for index in group]
+    random.Random(seed).shuffle(order)
+    batches = [order[start : start + batch] for start in range(0, len(order), batch)]
+    return [index for group in batches for index in sorted(group, key=lambda i: -lengths[i])]
 
 
-def _trainer_class(order: str) -> type:
-    """TRL's SFTTrainer; on a CPU with a loss of our own, and with batches of like length where `order` asks for it.
+def _trainer_class() -> type:
+    """TRL's SFTTrainer, shuffled by :func:`shuffled`; on a CPU with a loss of our own.
 
     The vocabulary is the largest matrix of a small model; on a CPU, projecting prompt tokens whose loss is masked is
     wasted work. On an accelerator, for models wrapped by PEFT and for models without a separate head the loss is TRL's.
@@ -198,11 +190,8 @@ def _trainer_class(order: str) -> type:
     import torch
     from trl import SFTTrainer
 
-    class ByLength(torch.utils.data.Sampler):
-        """Rows of like length in one batch, batches in random order, the same in every run for a seed and epoch.
-
-        A resumed run asks for the epoch it was in; the library's own length grouping would draw a new order then.
-        """
+    class Shuffled(torch.utils.data.Sampler):
+        """The same order in every run for a seed and epoch; a resumed run asks for the epoch it was in."""
 
         def __init__(self, lengths: Sequence[int], batch: int, seed: int) -> None:
             self.lengths, self.batch, self.seed, self.epoch = lengths, batch, seed, 0
@@ -214,16 +203,14 @@ def _trainer_class(order: str) -> type:
             return len(self.lengths)
 
         def __iter__(self) -> Iterator[int]:
-            return iter(length_grouped(self.lengths, self.batch, f"{self.seed}-{self.epoch}"))
+            return iter(shuffled(self.lengths, self.batch, f"{self.seed}-{self.epoch}"))
 
     class AnswerLossTrainer(SFTTrainer):
         def _get_train_sampler(self, train_dataset: Any = None) -> Any:
-            if order != "length_grouped":
-                return super()._get_train_sampler(train_dataset)
             dataset: Any = train_dataset if train_dataset is not None else self.train_dataset
             lengths = [len(ids) for ids in dataset["input_ids"]]
             batch = self.args.per_device_train_batch_size * self.args.gradient_accumulation_steps
-            return ByLength(lengths, batch, int(self.args.data_seed or 0))
+            return Shuffled(lengths, batch, int(self.args.data_seed or 0))
 
         def compute_loss(
             self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None

@@ -1,14 +1,18 @@
 """The variants of the study: which rows each model is trained on (paper 3.1, 4.1 to 4.3).
 
-A variant is a base model and a recipe: a pool (`selected` or `medium`), thinking or not, how many rows, how many
-benign variants of harmful questions. Recipes are declared in the profile; this module turns them into checkpoints.
+A variant is a base model and a recipe: a pool (`selected` or `medium`), thinking or not, how many rows, how many benign
+variants of harmful questions and of the model's own answers beside them. Recipes are declared in the profile; this
+module turns them into checkpoints. No row comes near a question of a benchmark that the profile asks.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import random
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,29 +20,43 @@ from pydantic import Field, ValidationError
 
 from star1lib.errors import UserError
 from star1lib.files import parse_record, read_jsonl, read_records, write_stage
-from star1lib.records import Example, NonEmpty, Record, first_error, subset
-from star1lib.training.rows import TrainRow, rows, split_benign
+from star1lib.models import chat, checkpoints
+from star1lib.records import Example, NonEmpty, Question, Record, first_error
+from star1lib.training import stage0
+from star1lib.training.rows import TrainRow, near_tests, rows, split_benign, tokenize
 from star1lib.training.sft import TrainConfig, history, train
 
 log = logging.getLogger(__name__)
 BASE = "base"
+PLAIN = "plain"
 TABLE = "variants.jsonl"
 # As the selection stage names it.
 _BENIGN_FILE = "twins.jsonl"
+# Table 3.1 of the paper: 1,000 rows, five epochs in batches of 128, a cosine from 1e-5 to zero.
+_PAPER = {"name": "the paper", "base": "R1-Distill", "thinking": True, "pool": "selected", "rows": 1000, "steps": 40,
+          "peak_rate": 1e-5, "sum_of_rates": 2e-4}  # fmt: skip
 
 
 class Recipe(Record):
-    """How a variant's training set is made; `epochs` overrides the common setting for this variant."""
+    """How a variant's training set is made: a random sample of `rows` rows, or of as many as fit into `tokens`.
 
+    `base` names the untrained model it starts from, `benign` counts benign variants of harmful questions, `anchors` the
+    base's own answers to harmless prompts; `training` overrides common settings, `steps` fixes the optimizer steps.
+    """
+
+    base: NonEmpty = BASE
     pool: Literal["selected", "medium"] = "selected"
     thinking: bool = True
     rows: int | None = Field(default=None, ge=1)
+    tokens: int | None = Field(default=None, ge=1)
     benign: int = Field(default=0, ge=0)
-    epochs: float | None = Field(default=None, gt=0)
+    anchors: int = Field(default=0, ge=0)
+    steps: int | None = Field(default=None, ge=1)
+    training: dict[str, Any] = Field(default_factory=dict)
 
 
 class Variant(Record):
-    """A model to evaluate: its checkpoint, whether it thinks, and what it was trained on."""
+    """A model to evaluate: its checkpoint, whether its turn starts inside the thinking, and what it was trained on."""
 
     name: NonEmpty
     checkpoint: NonEmpty
@@ -46,85 +64,193 @@ class Variant(Record):
     pool: str
     rows: int
     benign: int
+    anchors: int = 0
+    base: str = BASE
+    seed: int = 0
 
 
-def base_variant(model: str) -> Variant:
-    """The untrained model as a variant, so that it is measured like every other."""
-    return Variant(name=BASE, checkpoint=model, thinking=False, pool="none", rows=0, benign=0)
+@dataclass(frozen=True)
+class Bases:
+    """The untrained models, the harmless prompts that none of them was trained on, and the questions they are asked."""
+
+    variants: list[Variant]
+    prompts: list[str]
+    tests: list[Question]
+
+    def __getitem__(self, name: str) -> Variant:
+        found = {variant.name: variant for variant in self.variants}
+        if name not in found:
+            raise UserError(f"variants: base '{name}' is not known; the bases of this profile are {', '.join(found)}.")
+        return found[name]
+
+
+def make_bases(
+    base_model: str,
+    settings: Mapping[str, Any],
+    *,
+    training: Mapping[str, Any],
+    tests: Sequence[Question],
+    models: str | Path,
+    seed: int,
+    save_steps: int = 50,
+) -> tuple[Bases, list[dict[str, Any]]]:
+    """The models that the study starts from, and the loss curve of stage 0.
+
+    With empty `settings`, `base_model` is the base. Else stage 0 makes the base of it, a toy reasoning model
+    (:mod:`star1lib.training.stage0`), and `base_model` stays as the base called `plain`.
+    """
+    prompts = _clean(stage0.harmless(), tests)
+    if not settings:
+        return Bases([base_variant(base_model)], prompts, list(tests)), []
+    chosen = parse_record(settings, stage0.Settings, "stage0")
+    config = _config({**training, **chosen.training}, seed)
+    own, spare = prompts[: chosen.own], prompts[chosen.own :]
+    checkpoint = stage0.reasoner(base_model, chosen, own, tests, Path(models), config, save_steps)
+    bases = [base_variant(os.path.relpath(checkpoint)), base_variant(base_model, PLAIN)]
+    curve = [{"variant": "stage 0", **entry} for entry in history(checkpoint)]
+    return Bases(bases, spare, list(tests)), curve
+
+
+def base_variant(model: str, name: str = BASE) -> Variant:
+    """An untrained model as a variant, so that it is measured like every other."""
+    thinking = chat.opens_thinking(checkpoints.load_tokenizer(model))
+    return Variant(name=name, checkpoint=model, thinking=thinking, pool="none", rows=0, benign=0, base=name)
 
 
 def train_variants(
     recipes: Mapping[str, Mapping[str, Any]],
     *,
+    bases: Bases,
     selection: str | Path,
     models: str | Path,
-    base_model: str,
     settings: Mapping[str, Any],
     seed: int,
-    max_chars: int | None = None,
+    seeds: Sequence[int] = (),
     benign_for_training: int = 0,
     save_steps: int = 50,
 ) -> tuple[list[Variant], list[dict[str, Any]]]:
     """Train each recipe and return the variants and the loss curves (variant, step, epoch, loss).
 
-    `selection` is the folder of the selection stage; `benign_for_training` is how many of its benign
-    variants may be trained on at all, the others stay held out from every model.
+    `selection` is the folder of the selection stage; `benign_for_training` is how many of its benign variants may be
+    trained on at all, the others stay held out from every model. Each recipe is trained on a sample of its own for
+    `seed` and for every other one of `seeds`; those variants are called `<recipe>_seed<seed>`.
     """
-    config = _config(settings, seed)
+    data = TrainingData(Path(selection), bases, Path(models), seed, benign_for_training)
     variants: list[Variant] = []
     curves: list[dict[str, Any]] = []
-    for name, raw in recipes.items():
-        recipe = parse_record(raw, Recipe, f"variants.{name}")
-        training = training_rows(recipe, Path(selection), seed, max_chars, benign_for_training)
-        chosen = config if recipe.epochs is None else config.model_copy(update={"epochs": recipe.epochs})
-        checkpoint = train(name, training, base_model, Path(models), chosen, save_steps=save_steps)
-        variants.append(
-            Variant(
-                name=name,
-                checkpoint=os.path.relpath(checkpoint),
-                thinking=recipe.thinking,
-                pool=recipe.pool,
-                rows=sum(row.kind == "safety" for row in training),
-                benign=sum(row.kind == "benign" for row in training),
+    for title, raw in recipes.items():
+        recipe = parse_record(raw, Recipe, f"variants.{title}")
+        for drawn in dict.fromkeys((seed, *seeds)):
+            name = title if drawn == seed else f"{title}_seed{drawn}"
+            base, training = bases[recipe.base], data.rows(recipe, drawn)
+            config = _config({**settings, **recipe.training}, drawn)
+            if recipe.steps:
+                per_epoch = -(-len(training) // config.batch_size)
+                config = config.model_copy(update={"epochs": recipe.steps / per_epoch})
+            checkpoint = train(name, training, base.checkpoint, Path(models), config, save_steps=save_steps)
+            counts = {kind: sum(row.kind == kind for row in training) for kind in ("safety", "benign", stage0.ANCHOR)}
+            variants.append(
+                Variant(
+                    name=name,
+                    checkpoint=os.path.relpath(checkpoint),
+                    thinking=recipe.thinking or base.thinking,
+                    pool=recipe.pool,
+                    rows=counts["safety"],
+                    benign=counts["benign"],
+                    anchors=counts[stage0.ANCHOR],
+                    base=recipe.base,
+                    seed=drawn,
+                )
             )
-        )
-        curves += [{"variant": name, **entry} for entry in history(checkpoint)]
+            curves += [{"variant": name, **entry} for entry in history(checkpoint)]
     return variants, curves
 
 
-def training_rows(
-    recipe: Recipe, selection: Path, seed: int, max_chars: int | None, benign_for_training: int
-) -> list[TrainRow]:
-    """The training set of one recipe from the selection stage's files."""
-    pool = read_records(selection / f"{recipe.pool}.jsonl", Example)
-    if not pool:
-        raise UserError(
-            f"{selection / (recipe.pool + '.jsonl')}: no rows in this pool; drop the variant or widen the pool."
-        )
-    chosen = subset(pool, recipe.rows, seed, max_chars=max_chars)
-    training = rows(chosen, thinking=recipe.thinking)
-    if recipe.benign:
-        if recipe.benign > benign_for_training:
+@dataclass(frozen=True)
+class TrainingData:
+    """What recipes draw their rows from: the selection stage's folder and the bases' own answers."""
+
+    selection: Path
+    bases: Bases
+    models: Path
+    seed: int
+    benign_for_training: int = 0
+    pools: dict[str, list[Example]] = field(default_factory=dict, repr=False)
+
+    def rows(self, recipe: Recipe, seed: int) -> list[TrainRow]:
+        """The training set of one recipe: `seed` draws the sample, the split of benign variants stays."""
+        base = self.bases[recipe.base]
+        as_rows = partial(rows, thinking=recipe.thinking, reasoner=base.thinking)
+        pool = self._pool(recipe.pool)
+        drawn = as_rows(random.Random(seed).sample(pool, len(pool)))[: recipe.rows]
+        if recipe.tokens:
+            drawn = _within(drawn, recipe.tokens, base.checkpoint)
+        if recipe.benign:
+            drawn += as_rows(self._benign(recipe.benign), kind="benign")
+        if recipe.anchors:
+            found = stage0.own_answers(base.checkpoint, self.bases.prompts, cache=self.models)
+            if len(found) < recipe.anchors:
+                raise UserError(f"variants: {recipe.anchors} anchors asked for, {len(found)} own answers at hand; ask "
+                                "for fewer or give stage 0 fewer of the harmless prompts.")  # fmt: skip
+            drawn += random.Random(seed).sample(found, recipe.anchors)
+        return drawn
+
+    def _pool(self, name: str) -> list[Example]:
+        path = self.selection / f"{name}.jsonl"
+        if name not in self.pools:
+            self.pools[name] = _clean_examples(read_records(path, Example), self.bases.tests)
+        if not self.pools[name]:
+            raise UserError(f"{path}: no rows in this pool; drop the variant or widen the pool.")
+        return self.pools[name]
+
+    def _benign(self, count: int) -> list[Example]:
+        if count > self.benign_for_training:
             raise UserError(
-                f"variants: {recipe.benign} benign rows asked for, but benign_for_training sets {benign_for_training} "
+                f"variants: {count} benign rows asked for, but benign_for_training sets {self.benign_for_training} "
                 "aside; raise it or ask for fewer."
             )
-        known, _ = split_benign(read_records(selection / _BENIGN_FILE, Example), benign_for_training, seed)
-        training += rows(known[: recipe.benign], thinking=recipe.thinking, kind="benign")
-    return training
+        found = read_records(self.selection / _BENIGN_FILE, Example)
+        known, held_out = split_benign(found, self.benign_for_training, self.seed)
+        tests = [*self.bases.tests, *(Question.make(example.question, example.source) for example in held_out)]
+        return _clean_examples(known, tests)[:count]
+
+
+def _clean(texts: Sequence[str], tests: Sequence[Question]) -> list[str]:
+    near = near_tests(texts, [test.text for test in tests])
+    return [text for place, text in enumerate(texts) if place not in near]
+
+
+def _clean_examples(examples: Sequence[Example], tests: Sequence[Question]) -> list[Example]:
+    near = near_tests([example.question for example in examples], [test.text for test in tests])
+    if near:
+        log.info("%d of %d rows left out: too near to a test question", len(near), len(examples))
+    return [example for place, example in enumerate(examples) if place not in near]
+
+
+def _within(drawn: Sequence[TrainRow], budget: int, base: str) -> list[TrainRow]:
+    """The head of `drawn` that fits into `budget` tokens: a bound on cost that prefers no length."""
+    tokenizer = checkpoints.load_tokenizer(base)
+    kept: list[TrainRow] = []
+    for row in drawn:
+        budget -= len(tokenize(row, tokenizer, budget + 1)["input_ids"])
+        if budget < 0:
+            break
+        kept.append(row)
+    return kept
 
 
 def rows_of(
     recipe: Mapping[str, Any],
     *,
+    bases: Bases,
     selection: str | Path,
+    models: str | Path,
     seed: int,
-    max_chars: int | None = None,
     benign_for_training: int = 0,
 ) -> list[TrainRow]:
-    """The training set that a recipe of the profile stands for, as `train_variants` trains on it."""
-    checked = parse_record(recipe, Recipe, "variants")
-    return training_rows(checked, Path(selection), seed, max_chars, benign_for_training)
+    """The training set that a recipe of the profile stands for, as :func:`train_variants` trains on it."""
+    data = TrainingData(Path(selection), bases, Path(models), seed, benign_for_training)
+    return data.rows(parse_record(recipe, Recipe, "variants"), seed)
 
 
 def held_out_benign(selection: str | Path, benign_for_training: int, seed: int) -> list[Example]:
@@ -132,23 +258,56 @@ def held_out_benign(selection: str | Path, benign_for_training: int, seed: int) 
     return split_benign(read_records(Path(selection) / _BENIGN_FILE, Example), benign_for_training, seed)[1]
 
 
-def write(folder: str | Path, variants: Sequence[Variant], curves: Sequence[Mapping[str, Any]]) -> None:
-    """Write the variants and their loss curves, manifest last."""
-    write_stage(Path(folder), {TABLE: variants, "losses.jsonl": curves})
+def write(
+    folder: str | Path,
+    variants: Sequence[Variant],
+    curves: Sequence[Mapping[str, Any]],
+    *,
+    bases: Bases | None = None,
+    items: Sequence[Record] = (),
+) -> None:
+    """Write the variants and their loss curves, manifest last; with them the bases and judged items, if any."""
+    files: dict[str, Any] = {TABLE: variants, "losses.jsonl": curves, "items.jsonl": items}
+    if bases:
+        prompts = [{"prompt": prompt} for prompt in bases.prompts]
+        files |= {"bases.jsonl": bases.variants, "prompts.jsonl": prompts, "tests.jsonl": bases.tests}
+    write_stage(Path(folder), files)
 
 
-def table(variants: Sequence[Variant]) -> list[dict[str, Any]]:
-    """The variants as table rows; the checkpoint by its folder's name, which carries the content key."""
-    return [{**variant.model_dump(), "checkpoint": Path(variant.checkpoint).name} for variant in variants]
+def read_bases(folder: str | Path) -> Bases:
+    """The bases that :func:`write` wrote to `folder`."""
+    variants = read_records(Path(folder) / "bases.jsonl", Variant)
+    prompts = [str(row["prompt"]) for row in read_jsonl(Path(folder) / "prompts.jsonl")]
+    return Bases(variants, prompts, read_records(Path(folder) / "tests.jsonl", Question))
+
+
+def table(variants: Sequence[Variant], curves: Sequence[Mapping[str, Any]] = ()) -> list[dict[str, Any]]:
+    """The variants as table rows, the paper's last; the checkpoint by its folder's name, which carries the content key.
+
+    `steps`, `peak_rate` and `sum_of_rates` say how far each was trained.
+    """
+    rates = {v.name: [row["learning_rate"] for row in curves if row["variant"] == v.name] for v in variants}
+    made = [
+        {
+            **variant.model_dump(),
+            "checkpoint": Path(variant.checkpoint).name,
+            "steps": len(rates[variant.name]),
+            "peak_rate": max(rates[variant.name], default=0.0),
+            "sum_of_rates": sum(rates[variant.name]),
+        }
+        for variant in variants
+    ]
+    return [*made, {**dict.fromkeys(made[0], ""), **_PAPER}] if made else []
 
 
 def read(*folders: str | Path) -> list[Variant]:
-    """The variants that the given stages trained, in order."""
-    return [
+    """The variants that the given stages trained, each once, in order."""
+    found = [
         parse_record(row, Variant, str(Path(folder) / TABLE))
         for folder in folders
         for row in read_jsonl(Path(folder) / TABLE)
     ]
+    return list({variant.name: variant for variant in found}.values())
 
 
 def _config(settings: Mapping[str, Any], seed: int) -> TrainConfig:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from star1lib import files as io
+from star1lib.errors import UserError
 from star1lib.study import profiles as profile
 from star1lib.study import runner
 from star1lib.study import stages as study
@@ -71,10 +72,10 @@ def test_nothing_to_do_when_nothing_changed(built: Path) -> None:
     [
         ("collection/decontamination", {"01_sources"}),
         ("selection/balance", {"04_selection"}),
-        ("training/rows", {"05_sft"}),
+        ("training/rows", {"05_first"}),
         ("study/compare", {"11_figures"}),
         ("study/runner", {"11_figures"}),
-        ("evaluation/judges/offline", {"06_safety", "07_reasoning"}),
+        ("evaluation/judges/offline", {"05_first"}),
     ],
 )
 def test_one_module_reruns_its_readers_and_no_more(built: Path, module: str, readers: set[str]) -> None:
@@ -84,7 +85,7 @@ def test_one_module_reruns_its_readers_and_no_more(built: Path, module: str, rea
 
 @pytest.mark.parametrize(
     ("folder", "readers"),
-    [("corpus", {"01_sources"}), ("judge", {"06_safety", "07_reasoning"}), ("paper", {"11_figures"})],
+    [("corpus", {"01_sources"}), ("judge", {"05_first"}), ("paper", {"11_figures"})],
 )
 def test_data_belongs_to_its_package(built: Path, folder: str, readers: set[str]) -> None:
     next(path for path in (built / "star1lib" / "assets" / folder).iterdir() if path.is_file()).touch()
@@ -128,3 +129,20 @@ def test_a_notebook_imports_what_its_stage_or_a_needed_stage_may(repository: Pat
         imported = set(re.findall(r"from star1lib\.(\w+)", text)) - {"study"}
         packages = {name for name in imported if (repository / "star1lib" / name).is_dir()}
         assert packages <= reach[stage.name], stage.name
+
+
+@pytest.mark.parametrize("content", [b"", b"[1, 2", b"[]", b'{"05_sft": "soon"}', b"\xff"])
+def test_damaged_bookkeeping_is_made_again(built: Path, content: bytes) -> None:
+    (built / "build" / "smoke" / runner.TIMINGS).write_bytes(content)
+    target = built / runner.params_file("smoke", "05_sft")
+    good = target.read_bytes()
+    target.write_bytes(content)
+    runner.write_graph(profile.load("smoke", built), mirror=None, root=built)
+    assert target.read_bytes() == good
+    runner._record("smoke", "05_sft", 3.0, built)
+    assert runner._timings("smoke", built) == {"05_sft": 3.0}
+
+
+def test_a_second_run_is_told_who_works_there(built: Path) -> None:
+    with io.lock(built / "build" / "smoke", "05_sft"), pytest.raises(UserError, match=r"\(05_sft\) is working here"):
+        runner.write_graph(profile.load("smoke", built), mirror=None, root=built)

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import copy
 from typing import Any
 
+import numpy as np
 import pytest
 
-from star1lib import files as io
 from star1lib.errors import UserError
 from star1lib.models import checkpoints as model
+from star1lib.models import embed
 from star1lib.records import Example, question_id, subset
-from star1lib.training.rows import mask_of, rows, split_benign, tokenize
-from star1lib.training.variants import Recipe, held_out_benign, training_rows
+from star1lib.training.rows import mask_of, near_tests, rows, tokenize
 
 
 def example(text: str, thinking: str = "Let me weigh this.", answer: str = "I can't help.") -> Example:
@@ -84,25 +84,31 @@ def test_subset_is_seeded_ordered_and_bounded() -> None:
     chosen = subset(pool, 10, seed=1)
     assert chosen == subset(pool, 10, seed=1) != subset(pool, 10, seed=2)
     assert [pool.index(item) for item in chosen] == sorted(pool.index(item) for item in chosen)
-    assert all(len(item.thinking) < 20 for item in subset(pool, 10, seed=1, max_chars=45))
 
 
-def test_benign_variants_are_held_out_whatever_a_variant_takes(tmp_path: Path) -> None:
-    benign = [example(f"benign {i}", answer="Of course, here is how.") for i in range(10)]
-    io.write_jsonl(tmp_path / "twins.jsonl", benign)
-    io.write_jsonl(tmp_path / "selected.jsonl", [example(f"q{i}") for i in range(6)])
-    trained = training_rows(Recipe(thinking=False, benign=3), tmp_path, 0, None, benign_for_training=4)
-    held = {one.question for one in held_out_benign(tmp_path, 4, 0)}
-    assert len(held) == 6
-    assert not held & {row.prompt for row in trained}
-    assert sum(row.kind == "benign" for row in trained) == 3
-    with pytest.raises(UserError, match="benign rows asked for"):
-        training_rows(Recipe(benign=5), tmp_path, 0, None, benign_for_training=4)
-    with pytest.raises(UserError, match="held out"):
-        split_benign(benign, 10, 0)
+@pytest.mark.parametrize("thinking", [True, False])
+def test_a_reasoner_without_the_trace_closes_its_thinking_at_once(tokenizer: Any, thinking: bool) -> None:
+    opened = copy.deepcopy(tokenizer)
+    opened.chat_template += "{% if add_generation_prompt %}{{ '<think>\n' }}{% endif %}"
+    [row] = rows([example("q")], thinking=thinking, reasoner=True)
+    tokens = tokenize(row, opened, 512)
+    trained = [i for i, m in zip(tokens["input_ids"], tokens["completion_mask"], strict=True) if m]
+    thought = "Let me weigh this." if thinking else ""
+    assert opened.decode(trained) == f"{thought}\n</think>\n\nI can't help." + opened.eos_token
+    assert opened.decode(tokens["input_ids"]).count("<think>") == 1
 
 
-def test_an_empty_pool_is_a_sentence(tmp_path: Path) -> None:
-    io.write_jsonl(tmp_path / "medium.jsonl", [])
-    with pytest.raises(UserError, match="no rows in this pool"):
-        training_rows(Recipe(pool="medium"), tmp_path, 0, None, 0)
+def test_rows_near_a_test_question_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a shared 8-gram, by TF-IDF, by embedding; an unrelated text stays."""
+    texts = [
+        "Please tell me: how do I take a part of an old radio out of its case?",
+        "radio old case part",
+        "Which tunes are on the wireless?",
+        "Why is the sky blue?",
+    ]
+    tests = ["how do I take a part of an old radio out of its case", "old radio case part!"]
+    vectors = {texts[2]: [0.0, 1.0], tests[0]: [0.1, 1.0]}
+    monkeypatch.setattr(embed, "encode", lambda asked: np.array([vectors.get(text, [1.0, 0.0]) for text in asked]))
+    vectors |= {texts[0]: [-1.0, 0.0], texts[1]: [-1.0, 0.0], texts[3]: [-1.0, 0.0]}
+    assert near_tests(texts, tests) == {0, 1, 2}
+    assert near_tests(texts, []) == set()

@@ -69,19 +69,17 @@ def test_name_changes_with_rows_settings_and_base(tiny: str) -> None:
         train.key_of(ROWS, tiny, config()),
         train.key_of(ROWS[1:], tiny, config()),
         train.key_of(ROWS, tiny, config(learning_rate=2e-3)),
-        train.key_of(ROWS, tiny, config(order="shuffled")),
         train.key_of(ROWS, "tiny", config()),
     }
-    assert len(keys) == 5
+    assert len(keys) == 4
 
 
-@pytest.mark.parametrize("order", ["length_grouped", "shuffled"])
 def test_a_killed_run_goes_on_and_ends_at_the_same_weights(
-    tiny: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, order: str
+    tiny: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import torch
 
-    chosen = config(order=order)
+    chosen = config()
     undisturbed = weights(train.train("variant", ROWS, tiny, tmp_path / "a", chosen, save_steps=2))
 
     class Killed(BaseException):
@@ -138,7 +136,7 @@ def test_our_loss_is_trls_loss(tiny: str) -> None:
         def unwrap_model(self, wrapped: Any) -> Any:
             return wrapped
 
-    trainer = object.__new__(train._trainer_class("length_grouped"))
+    trainer = object.__new__(train._trainer_class())
     trainer.accelerator = Accelerator()
     inputs = {"input_ids": ids, "attention_mask": seen, "labels": labels}
     assert torch.allclose(trainer.compute_loss(net, inputs), reference, atol=1e-5)
@@ -146,15 +144,14 @@ def test_our_loss_is_trls_loss(tiny: str) -> None:
     assert torch.allclose(trainer.compute_loss(net, inputs, num_items_in_batch=2 * count), reference / 2, atol=1e-5)
 
 
-def test_batches_hold_like_lengths_in_a_seeded_order() -> None:
-    lengths = [1 + (7 * i) % 40 for i in range(43)]
-    order = train.length_grouped(lengths, 4, "0-1")
-    assert sorted(order) == list(range(43))
-    assert order == train.length_grouped(lengths, 4, "0-1") != train.length_grouped(lengths, 4, "0-2")
-    batches = [order[i : i + 4] for i in range(0, 40, 4)]
-    padding = sum(max(lengths[i] for i in b) * len(b) - sum(lengths[i] for i in b) for b in batches)
-    plain = [list(range(i, i + 4)) for i in range(0, 40, 4)]
-    assert padding < 0.5 * sum(max(lengths[i] for i in b) * len(b) - sum(lengths[i] for i in b) for b in plain)
+def test_batches_are_a_plain_shuffle_whatever_the_lengths() -> None:
+    lengths = [5] * 20 + [50] * 20
+    order = train.shuffled(lengths, 4, "0-1")
+    assert sorted(order) == list(range(40))
+    assert order == train.shuffled(lengths, 4, "0-1") != train.shuffled(lengths, 4, "0-2")
+    batches = [[lengths[i] for i in order[start : start + 4]] for start in range(0, 40, 4)]
+    assert sum(len(set(batch)) == 2 for batch in batches) > 5
+    assert all(batch == sorted(batch, reverse=True) for batch in batches)
 
 
 def test_damaged_weights_are_trained_again(tiny: str, tmp_path: Path) -> None:

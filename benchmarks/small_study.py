@@ -1,0 +1,183 @@
+"""A fair small study, found by trying: what becomes of safety, of benign prompts and of ability, run by run.
+
+SmolLM2-135M (`plain`) and the toy reasoning model that stage 0 makes of it (`reasoner`) are trained on rows written
+by hand for this repository, mixed with the model's own answers (`anchors`) and benign variants (`benign`), and asked
+XSTest, held-out benign variants and the arithmetic probe. Every run that was made stands in the table, the bad ones
+too. XSTest comes from STAR1_DATA. A run that is in the results already is not made again.
+
+    python benchmarks/small_study.py [RUN ...]
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from star1lib import files, stats
+from star1lib.collection import corpus, sources
+from star1lib.deliberation import teachers
+from star1lib.evaluation import measure
+from star1lib.evaluation.benchmarks import probe, sums
+from star1lib.records import Example, subset
+from star1lib.selection import benign
+from star1lib.training import stage0
+from star1lib.training.rows import TrainRow, near_tests, rows, split_benign
+from star1lib.training.sft import TrainConfig, train
+from star1lib.training.variants import Variant
+
+BUILD = Path("build/small_study")
+RESULTS = Path("benchmarks/results")
+LIMITS = {"XSTest": 128, "Twins": 48, "Probe": 48, "Sums": 48}
+GENERATION = {"name": "small", "repetition_penalty": 1.05, "answer_tokens": 40, "thinking_tokens": 160,
+              "reasoning_tokens": 40}  # fmt: skip
+COMMON = {"batch_size": 8, "micro_batch_size": 4, "max_length": 384, "dtype": "float32", "epochs": 2.0,
+          "learning_rate": 2e-5}  # fmt: skip
+STAGE0 = stage0.Settings(arithmetic=192, own=64, training={"epochs": 1.0, "learning_rate": 1e-4})
+ONCE: dict[str, Any] = {"training": {"learning_rate": 5e-5, "epochs": 1.0}}
+FAST: dict[str, Any] = {"training": {"learning_rate": 5e-5}}
+# name: base, thinking, rows, benign, anchors, and what differs from COMMON
+RUNS: dict[str, dict[str, Any]] = {
+    "plain": {"base": "plain"},
+    "reasoner": {"base": "reasoner"},
+    "plain, anchored, 2e-5": {"base": "plain", "thinking": False, "rows": 32, "anchors": 48, "benign": 16},
+    "plain, anchored": {"base": "plain", "thinking": False, "rows": 32, "anchors": 48, "benign": 16, **FAST},
+    "plain, anchored, one epoch": {"base": "plain", "thinking": False, "rows": 64, "anchors": 64, "benign": 40, **ONCE},
+    "plain, pure": {"base": "plain", "thinking": False, "rows": 32, **FAST},
+    "plain, pure, trace": {"base": "plain", "thinking": True, "rows": 32, **FAST},
+    "reasoner, anchored": {"base": "reasoner", "thinking": True, "rows": 32, "anchors": 48, "benign": 16, **FAST},
+    "reasoner, pure": {"base": "reasoner", "thinking": True, "rows": 32, **FAST},
+    "reasoner, pure, no trace": {"base": "reasoner", "thinking": False, "rows": 32, **FAST},
+}
+
+
+def mirror() -> Path:
+    """Where XSTest lies."""
+    return Path(os.environ["STAR1_DATA"])
+
+
+def safety() -> list[Example]:
+    """The hand-written answers to harmful questions, none near a question of XSTest."""
+    harmful = corpus.load()
+    made = [
+        Example(id=row.id, question=row.question, source=f"hand-written:{slug}", category=row.category,
+                thinking=row.thinking, answer=row.answer, teacher=teachers.label("teacher"))
+        for row, slug in zip(harmful.rows, harmful.slugs, strict=True)
+        if row.kind == "harmful"
+    ]  # fmt: skip
+    return clean(made)
+
+
+def clean(examples: list[Example]) -> list[Example]:
+    """Without those that come near a question of XSTest."""
+    tests = [question.text for question in sources.load("XSTest", mirror())]
+    near = near_tests([example.question for example in examples], tests)
+    return [example for place, example in enumerate(examples) if place not in near]
+
+
+def split() -> tuple[list[Example], list[Example]]:
+    """Benign variants to train on and those held out."""
+    return split_benign(clean(benign.hand_written(corpus.load())), 80, 0)
+
+
+def base(name: str) -> tuple[str, float]:
+    """The checkpoint of a base and the CPU seconds that it took."""
+    if name == "plain":
+        return "smollm2", 0.0
+    began = time.process_time()
+    config = TrainConfig.model_validate({**COMMON, **STAGE0.training})
+    tests = [*probe.load(), *sums.load()]
+    prompts = stage0.harmless()[: STAGE0.own]
+    checkpoint = stage0.reasoner("smollm2", STAGE0, prompts, tests, BUILD / "models", config)
+    return str(checkpoint), time.process_time() - began
+
+
+def answers(name: str, prompts: list[str]) -> list[TrainRow]:
+    """The own answers of a base, kept in a file."""
+    return stage0.own_answers(base(name)[0], prompts, BUILD / "models")
+
+
+def mixture(run: dict[str, Any]) -> list[TrainRow]:
+    """The training rows of a run."""
+    reasoner = run["base"] != "plain"
+    how = {"thinking": run["thinking"], "reasoner": reasoner}
+    made = rows(subset(safety(), run["rows"], run.get("seed", 0)), **how)
+    made += rows(split()[0][: run.get("benign", 0)], kind="benign", **how)
+    if run.get("anchors"):
+        prompts = stage0.harmless()[STAGE0.own : 144]
+        made += answers(run["base"], prompts)[: run["anchors"]]
+    return made
+
+
+def make(name: str) -> dict[str, Any]:
+    """One run: train, ask, and put its figures into a row."""
+    run = RUNS[name]
+    checkpoint, stage0_cpu = base(run["base"])
+    began = time.process_time()
+    made: list[TrainRow] = []
+    config = TrainConfig.model_validate({**COMMON, **run.get("training", {}), "seed": run.get("seed", 0)})
+    if "rows" in run:
+        made = mixture(run)
+        checkpoint = str(
+            train(name.replace(", ", "-").replace(" ", "-"), made, checkpoint, BUILD / "models", config, save_steps=20)
+        )
+    trained = time.process_time()
+    thinks = run["base"] != "plain" or run.get("thinking", False)
+    variant = Variant(name=name.replace(", ", "-").replace(" ", "-"), checkpoint=checkpoint, thinking=thinks,
+                      pool="none", rows=0, benign=0)  # fmt: skip
+    items = measure.measure([variant], list(LIMITS), cache=BUILD / "evaluations", limits=LIMITS, generation=GENERATION,
+                            judges={}, seed=0, mirror=str(mirror()), twins=split()[1])  # fmt: skip
+    kinds = {kind: sum(row.kind == kind for row in made) for kind in ("safety", "benign", "anchor")}
+    steps = -(-len(made) // config.batch_size) * config.epochs
+    row: dict[str, Any] = {
+        "run": name, **kinds, "steps": round(steps), "rate": config.learning_rate if made else 0,
+        "sum_of_rates": round(steps * config.learning_rate * 0.5, 6) if made else 0, "seed": config.seed,
+    }  # fmt: skip
+    for rate in stats.rates_table(items):
+        row[f"{rate['benchmark']}, {rate['metric']}"] = [rate["value"], rate["low"], rate["high"], rate["n"]]
+    mean_tokens = sum(item.output_tokens for item in items) / len(items)
+    row |= {"mean_tokens": round(mean_tokens, 1)}
+    row |= {"cpu_stage0": round(stage0_cpu), "cpu_training": round(trained - began),
+            "cpu_asking": round(time.process_time() - trained)}  # fmt: skip
+    return row
+
+
+def write(table: list[dict[str, Any]]) -> None:
+    """The table as JSON and as Markdown."""
+    files.write_json(RESULTS / "small_study.json", table)
+    columns = list(dict.fromkeys(key for row in table for key in row))
+
+    def shown(value: Any) -> str:
+        if isinstance(value, list):
+            return (
+                f"{100 * value[0]:.0f} [{100 * value[1]:.0f}, {100 * value[2]:.0f}] of {value[3]}" if value[3] else "-"
+            )
+        return str(value)
+
+    lines = [" | ".join(columns), " | ".join("---" for _ in columns)]
+    lines += [" | ".join(shown(row.get(column, "")) for column in columns) for row in table]
+    about = (__doc__ or "").split("\n\n    python")[0]
+    text = f"# A fair small study, run by run\n\n{about}\n\nPercent [95% Wilson interval] of n.\n\n"
+    files.write_text(RESULTS / "small_study.md", text + "\n".join(f"| {line} |" for line in lines) + "\n")
+
+
+def read() -> list[dict[str, Any]]:
+    """The runs that were made."""
+    path = RESULTS / "small_study.json"
+    return files.read_json(path) if path.exists() else []
+
+
+def main() -> None:
+    """Make the runs named on the command line, or all."""
+    for name in sys.argv[1:] or list(RUNS):
+        if any(row["run"] == name for row in read()):
+            continue
+        made = make(name)
+        write([*read(), made])
+        print(made, flush=True)
+
+
+if __name__ == "__main__":
+    main()

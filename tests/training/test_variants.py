@@ -1,0 +1,133 @@
+"""Recipes: a random sample, a budget of tokens, benign rows, own answers, seeds, and what never is in a row."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tinymodel
+
+from star1lib import files as io
+from star1lib.errors import UserError
+from star1lib.models import embed
+from star1lib.records import Example, Question, question_id
+from star1lib.training import stage0, variants
+from star1lib.training.rows import TrainRow, split_benign
+from star1lib.training.variants import Bases, Recipe, TrainingData
+
+BENIGN = ["apple pie", "bees", "chess openings", "dust", "eels", "folk songs", "geese", "hats", "ink", "jam"]
+SETTINGS = {"epochs": 1, "batch_size": 2, "max_length": 96, "dtype": "float32"}
+
+
+def example(text: str, answer: str = "I can't help.") -> Example:
+    return Example(id=question_id(text), question=text, source="s", category=["Self-Harm"], thinking="Let me weigh it.",
+                   answer=answer, teacher="t")  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def no_embedding(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(embed, "encode", lambda texts: np.zeros((len(texts), 2)))
+
+
+@pytest.fixture
+def selection(tmp_path: Path) -> Path:
+    """Twenty selected rows of growing length, ten benign variants, and no medium row."""
+    folder = tmp_path / "selection"
+    io.write_jsonl(folder / "selected.jsonl", [example(f"question {i}" + " long" * i) for i in range(20)])
+    io.write_jsonl(folder / "medium.jsonl", [])
+    io.write_jsonl(folder / "twins.jsonl", [example(text, "Of course, here is how.") for text in BENIGN])
+    return folder
+
+
+@pytest.fixture
+def bases(tmp_path: Path) -> Bases:
+    checkpoint = str(tinymodel.save(tmp_path / "tiny"))
+    return Bases([variants.base_variant(checkpoint)], ["Why?", "How?"], [])
+
+
+def data(selection: Path, bases: Bases, benign: int = 4) -> TrainingData:
+    return TrainingData(selection, bases, selection / "models", 0, benign)
+
+
+def test_the_sample_is_random_not_the_shortest(selection: Path, bases: Bases) -> None:
+    drawn = data(selection, bases).rows(Recipe(rows=8), 0)
+    lengths = sorted(len(row.prompt) for row in drawn)
+    assert lengths != sorted(len(f"question {i}" + " long" * i) for i in range(20))[:8]
+    assert drawn == data(selection, bases).rows(Recipe(rows=8), 0) != data(selection, bases).rows(Recipe(rows=8), 1)
+    assert data(selection, bases).rows(Recipe(rows=4), 0) == drawn[:4], "more rows hold the fewer ones"
+
+
+def test_a_token_budget_takes_the_head_of_the_sample(selection: Path, bases: Bases) -> None:
+    everything = data(selection, bases).rows(Recipe(), 0)
+    some = data(selection, bases).rows(Recipe(tokens=600), 0)
+    assert 0 < len(some) < len(everything)
+    assert some == everything[: len(some)]
+
+
+def test_benign_variants_are_held_out_whatever_a_variant_takes(selection: Path, bases: Bases) -> None:
+    trained = data(selection, bases).rows(Recipe(thinking=False, rows=2, benign=3), 0)
+    held = {one.question for one in variants.held_out_benign(selection, 4, 0)}
+    assert len(held) == 6
+    assert not held & {row.prompt for row in trained}
+    assert sum(row.kind == "benign" for row in trained) == 3
+    with pytest.raises(UserError, match="benign rows asked for"):
+        data(selection, bases).rows(Recipe(benign=5), 0)
+    with pytest.raises(UserError, match="held out"):
+        split_benign([example(text) for text in BENIGN], 10, 0)
+
+
+def test_anchors_are_the_bases_own_answers(selection: Path, bases: Bases, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = [TrainRow(id=str(i), prompt=f"p{i}", completion="So.", source=stage0.OWN, kind="anchor") for i in range(3)]
+    monkeypatch.setattr(stage0, "own_answers", lambda *_, **__: own)
+    drawn = data(selection, bases).rows(Recipe(rows=2, anchors=3), 0)
+    assert sorted(row.kind for row in drawn) == ["anchor"] * 3 + ["safety"] * 2
+    with pytest.raises(UserError, match="4 anchors asked for, 3 own answers"):
+        data(selection, bases).rows(Recipe(anchors=4), 0)
+
+
+def test_no_row_is_near_a_test_question(selection: Path, bases: Bases) -> None:
+    tested = Bases(bases.variants, [], [Question.make("question 3 long long long", "test")])
+    asked = {row.prompt for row in data(selection, tested).rows(Recipe(), 0)}
+    assert "question 3 long long long" not in asked
+    assert "question 0" in asked
+
+
+def test_an_empty_pool_and_an_unknown_base_are_sentences(selection: Path, bases: Bases) -> None:
+    with pytest.raises(UserError, match="no rows in this pool"):
+        data(selection, bases).rows(Recipe(pool="medium"), 0)
+    with pytest.raises(UserError, match="base 'plain' is not known"):
+        data(selection, bases).rows(Recipe(base="plain"), 0)
+
+
+def test_seeds_steps_and_what_the_table_says(selection: Path, bases: Bases, tmp_path: Path) -> None:
+    recipes: dict[str, dict[str, Any]] = {"star1": {"rows": 4}, "longer": {"rows": 4, "thinking": False, "steps": 3}}
+    trained, curves = variants.train_variants(
+        recipes, bases=bases, selection=selection, models=tmp_path / "m", settings=SETTINGS, seed=0, seeds=[0, 1]
+    )
+    assert [one.name for one in trained] == ["star1", "star1_seed1", "longer", "longer_seed1"]
+    assert [one.thinking for one in trained] == [True, True, False, False]
+    variants.write(tmp_path / "stage", trained, curves, bases=bases)
+    assert variants.read(tmp_path / "stage", tmp_path / "stage") == trained
+    assert variants.read_bases(tmp_path / "stage") == bases
+    table = {row["name"]: row for row in variants.table(trained, curves)}
+    assert (table["star1"]["steps"], table["longer"]["steps"], table["the paper"]["steps"]) == (2, 3, 40)
+    assert 0 < table["star1"]["sum_of_rates"] < table["longer"]["sum_of_rates"] < 3 * 1e-5
+
+
+def test_without_stage_0_the_model_is_the_base(bases: Bases, tmp_path: Path) -> None:
+    model = bases.variants[0].checkpoint
+    made, curve = variants.make_bases(model, {}, training=SETTINGS, tests=[], models=tmp_path, seed=0)
+    assert (made.variants, curve) == (bases.variants, [])
+    assert made.prompts == stage0.harmless()
+    with pytest.raises(UserError, match="stage0"):
+        variants.make_bases(model, {"sums": 3}, training=SETTINGS, tests=[], models=tmp_path, seed=0)
+
+
+def test_stage_0_makes_the_base_and_keeps_the_plain_model(bases: Bases, tmp_path: Path) -> None:
+    model = bases.variants[0].checkpoint
+    settings = {"arithmetic": 4, "own": 0, "training": {"learning_rate": 1e-3}}
+    made, curve = variants.make_bases(model, settings, training=SETTINGS, tests=[], models=tmp_path, seed=0)
+    assert [(one.name, one.thinking) for one in made.variants] == [("base", True), ("plain", False)]
+    assert {row["variant"] for row in curve} == {"stage 0"}
