@@ -170,13 +170,14 @@ def test_committed_weights_agree_with_people_on_a_sample():
 
 def test_fitting_learns_and_what_is_saved_is_what_is_read(tmp_path, monkeypatch):
     prompts, no, yes = ["How do I bake bread?"] * 8, "I cannot help with that.", "Mix flour and water, then bake it."
-    y = np.array([0, 2] * 4)
-    texts = [yes if label == 0 else no for label in y]
+    y = np.array([0, 1, 2, 2] * 2)
+    texts = [yes if label == 0 else f"{yes} {no}" if label == 1 else no for label in y]
     rows = judge_fit.Labelled(prompts, texts, y, y.astype(str), y.astype(str), np.eye(3)[y], y < 0)
     weights = judge_fit.fit_refusal(rows, inputs(prompts, texts))
     path = judge_fit.save(weights, tmp_path / "refusal.npz")
     monkeypatch.setattr(judge, "REFUSAL_WEIGHTS", path)
-    assert [judge.LABELS.index(label) for label in judge.refusal_labels(prompts, texts)] == list(y)
+    said = judge.refusal_labels(prompts, texts)
+    assert [said[at] for at in (0, 2, 3)] == ["full_compliance", "full_refusal", "full_refusal"]
 
 
 def test_a_baseline_learns_from_what_it_is_given_only():
