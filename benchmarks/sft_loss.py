@@ -1,8 +1,9 @@
 """One training step on a CPU with three losses: TRL as it comes, TRL with the model's own, and star1lib's.
 
-All three see the same rows in the same order and carry loss on the answer alone; what differs is which positions go
-through the vocabulary's matrix and how. Each loss trains a fresh SmolLM2-135M for `--steps` steps of 8 rows; the first
-step is left out of the figure. Writes benchmarks/results/sft_loss.csv.
+All three see the same rows in the same order (the corpus's traces and answers, as the default job trains on them) and
+carry loss on the answer alone; what differs is which positions go through the vocabulary's matrix and how. Each loss
+trains a fresh SmolLM2-135M for `--steps` steps of 8 rows; the first step is left out of the figure.
+Writes results/sft_loss.json and results/sft_loss.md.
 
     python benchmarks/sft_loss.py [--steps 6]
 """
@@ -10,8 +11,8 @@ step is left out of the figure. Writes benchmarks/results/sft_loss.csv.
 from __future__ import annotations
 
 import argparse
-import csv
 import itertools
+import json
 import os
 import statistics
 import tempfile
@@ -21,8 +22,9 @@ from typing import Any
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
-RESULT = Path(__file__).parent / "results" / "sft_loss.csv"
-BATCH, PROMPT, LENGTH = 8, 100, 300
+RESULT = Path(__file__).parent / "results" / "sft_loss"
+BATCH, LENGTH = 8, 384
+OURS = "star1lib, answer only"
 
 
 def machine() -> str:
@@ -32,38 +34,38 @@ def machine() -> str:
     cpu = Path("/proc/cpuinfo")
     flags = cpu.read_text(encoding="utf-8") if cpu.exists() else ""
     accelerator = "an accelerator" if torch.cuda.is_available() else "no accelerator"
-    return f"{os.cpu_count()} cores, {accelerator}, {'with' if 'avx512f' in flags else 'without'} AVX-512"
+    avx = "with" if "avx512f" in flags else "without"
+    return f"{os.cpu_count()} cores, {torch.get_num_threads()} threads used, {accelerator}, {avx} AVX-512"
 
 
 def data(tokenizer: Any, count: int) -> Any:
-    """`count` rows of LENGTH tokens, of which the first PROMPT carry no loss."""
-    import random
-
+    """`count` rows of the corpus with their traces, tokenised; the loss is on trace and answer."""
     from datasets import Dataset
 
-    rng = random.Random(0)
-    mask = [0] * PROMPT + [1] * (LENGTH - PROMPT)
+    from star1lib.collection import corpus
+    from star1lib.models.chat import join_thinking
+    from star1lib.training.rows import TrainRow, tokenize
+
+    found = [row for row in corpus.load().rows if row.kind == "harmful"][:count]
     rows = [
-        {"input_ids": [rng.randrange(100, len(tokenizer)) for _ in mask], "completion_mask": mask} for _ in range(count)
+        TrainRow(id=row.id, prompt=row.question, completion=join_thinking(row.thinking, row.answer), source="corpus")
+        for row in found
     ]
-    return Dataset.from_list(rows)
+    return Dataset.from_list([tokenize(row, tokenizer, LENGTH) for row in rows])
 
 
-def measure(trainer_class: type, steps: int) -> tuple[float, float, float]:
-    """CPU and wall seconds a step (medians without the first step) and the loss of the last step."""
+def measure(trainer_class: type, steps: int) -> tuple[list[float], list[float]]:
+    """Processor seconds of each step but the first, and the loss of every step."""
     from transformers import PrinterCallback, TrainerCallback
 
     from star1lib.models import checkpoints
     from star1lib.training import sft
 
-    marks: list[tuple[float, float]] = []
+    marks: list[float] = []
 
     class Clock(TrainerCallback):
-        def on_train_begin(self, *_: Any, **__: Any) -> None:
-            marks.append((time.process_time(), time.perf_counter()))
-
         def on_step_end(self, *_: Any, **__: Any) -> None:
-            marks.append((time.process_time(), time.perf_counter()))
+            marks.append(time.process_time())
 
     model, tokenizer = checkpoints.load("smollm2")
     config = sft.TrainConfig(epochs=1, batch_size=BATCH, micro_batch_size=BATCH, max_length=LENGTH, dtype="float32")
@@ -78,13 +80,8 @@ def measure(trainer_class: type, steps: int) -> tuple[float, float, float]:
         trainer.remove_callback(PrinterCallback)
         trainer.args.save_strategy = "no"
         trainer.train()
-    pairs = list(itertools.pairwise(marks[1:]))
-    losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
-    return (
-        statistics.median(after[0] - before[0] for before, after in pairs),
-        statistics.median(after[1] - before[1] for before, after in pairs),
-        float(losses[-1]),
-    )
+    losses = [float(entry["loss"]) for entry in trainer.state.log_history if "loss" in entry]
+    return [after - before for before, after in itertools.pairwise(marks)], losses
 
 
 def main() -> None:
@@ -101,33 +98,39 @@ def main() -> None:
     class ModelLoss(SFTTrainer):
         compute_loss = Trainer.compute_loss
 
-    ours = "star1lib, answer only"
     classes = {
+        OURS: sft._trainer_class("shuffled"),
         "TRL as it comes": SFTTrainer,
         "TRL with the model's loss": ModelLoss,
-        ours: sft._trainer_class("shuffled"),
     }
-    found = {name: measure(kind, steps) for name, kind in classes.items()}
+    found = {}
+    for name, kind in classes.items():
+        found[name] = measure(kind, steps)
+        print(name, found[name], flush=True)
     rows = [
         {
             "loss": name,
-            "cpu_s_per_step": round(cpu, 2),
-            "wall_s_per_step": round(wall, 2),
-            "cpu_ratio": round(cpu / found[ours][0], 2),
-            "loss_of_last_step": round(last, 4),
-            "steps": steps,
-            "rows_per_step": BATCH,
-            "tokens_per_row": LENGTH,
-            "machine": machine(),
+            "cpu_s_per_step": round(statistics.median(seconds), 2),
+            "cpu_ratio": round(sum(seconds) / sum(found[OURS][0]), 2),
+            "widest_difference_of_loss": max(abs(a - b) for a, b in zip(losses, found[OURS][1], strict=True)),
+            "loss_of_last_step": round(losses[-1], 4),
         }
-        for name, (cpu, wall, last) in found.items()
+        for name, (seconds, losses) in found.items()
     ]
-    with RESULT.open("w", encoding="utf-8", newline="") as handle:
-        writer = csv.DictWriter(handle, rows[0].keys(), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-    for row in rows:
-        print(row)
+    facts = {"steps": steps, "rows_per_step": BATCH, "max_length": LENGTH, "machine": machine()}
+    RESULT.with_suffix(".json").write_text(json.dumps({**facts, "rows": rows}, indent=1) + "\n", encoding="utf-8")
+    lines = [
+        f"SmolLM2-135M, float32, {steps} steps of {BATCH} rows of the corpus with traces; {machine()}.",
+        "",
+        "| loss | CPU s a step | ratio | loss of the last step | widest difference from star1lib's |",
+        "|---|---|---|---|---|",
+        *(
+            f"| {row['loss']} | {row['cpu_s_per_step']} | {row['cpu_ratio']:.2f} | {row['loss_of_last_step']} | "
+            f"{row['widest_difference_of_loss']:.1e} |"
+            for row in rows
+        ),
+    ]
+    RESULT.with_suffix(".md").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -66,6 +66,15 @@ def _cost(args: argparse.Namespace) -> None:
     log.info("%s", cost.table(profiles.load(args.profile), mirror=_mirror()))
 
 
+def _plan(args: argparse.Namespace) -> None:
+    from star1lib.study import plan, profiles
+
+    card = plan.card(args.gpu)
+    plans = plan.of_profile(profiles.load(args.profile), card, args.gpus, [m for m in args.models.split(",") if m])
+    log.info("%s", plan.table(plans, card, args.gpus, args.usd))
+    plan.refuse(plans)
+
+
 def _export(args: argparse.Namespace) -> None:
     from pathlib import Path
 
@@ -80,9 +89,9 @@ def _export(args: argparse.Namespace) -> None:
 
 
 def _pin(args: argparse.Namespace) -> None:
-    from star1lib.collection import pins, sources
+    from star1lib.collection import download, sources
 
-    pin = pins.record(sources.source(args.name), args.files)
+    pin = download.record_pin(sources.source(args.name), args.files)
     for file, sha256 in pin.files.items():
         log.info("%s pinned at revision %s: %s, sha256 %s", args.name, pin.revision, file, sha256)
 
@@ -124,6 +133,11 @@ def parser() -> argparse.ArgumentParser:
     add("report", _report, "write the linked HTML report")
     add("publish", _publish, "copy the small tables and figures of a run to figures/ and show them in the README")
     add("cost", _cost, "print what making the data would cost, before any call")
+    planned = add("plan", _plan, "print memory, GPU hours and disk of each model, and refuse what cannot fit")
+    planned.add_argument("--gpu", default="H100-80", help="a card: A100-80, H100-80, ... (default: H100-80)")
+    planned.add_argument("--gpus", type=int, default=8, help="how many of them (default: 8)")
+    planned.add_argument("--models", default="", help="names with commas between (default: the profile's)")
+    planned.add_argument("--usd", type=float, help="price of one GPU for an hour")
     add("export", _export, "write the selected rows as a dataset in the released schema").add_argument(
         "--out", default="", help="folder to write to (default: build/PROFILE/dataset)"
     )
@@ -150,6 +164,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         args.function(args)
     except UserError as err:
         log.error("%s", err)
+        return 2
+    except OSError as err:
+        log.error("%s: %s; correct that and run the same command again.", err.filename or "file system", err.strerror)
         return 2
     except KeyboardInterrupt:
         log.error("interrupted; the same command goes on from the last finished stage.")

@@ -8,10 +8,12 @@ unfinished stage; a manifest whose hashes no longer fit its files is refused.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
-import tempfile
+import re
+import secrets
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,6 +24,9 @@ from star1lib.errors import UserError
 from star1lib.records import first_error
 
 MANIFEST = "manifest.json"
+PART = ".part"  # in the name of a file that is not whole yet
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 RecordT = TypeVar("RecordT", bound=BaseModel)
 
 
@@ -47,6 +52,44 @@ def fingerprint(value: Any) -> str:
     return sha256_bytes(json.dumps(value, sort_keys=True, ensure_ascii=False, default=str).encode())[:16]
 
 
+def plain_name(name: str, what: str) -> str:
+    """`name` when it can be the name of a file and nothing else; :class:`UserError` naming `what` it should be."""
+    if not _PLAIN.fullmatch(name):
+        raise UserError(f"{what} '{name}': letters, digits, '_', '-' and '.' make a name, and no path; choose another.")
+    return name
+
+
+def sweep(folder: Path) -> int:
+    """Remove what earlier kills left half-written under `folder`; returns how many files."""
+    parts = [path for path in folder.rglob(f".*{PART}*") if path.is_file()]
+    for path in parts:
+        path.unlink(missing_ok=True)
+    return len(parts)
+
+
+@contextlib.contextmanager
+def lock(folder: Path, work: str) -> Iterator[None]:
+    """Hold `folder` for `work`; :class:`UserError` naming who holds it already. A dead holder's lock is free."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with contextlib.suppress(ImportError), (folder / ".lock").open("a+", encoding="utf-8") as handle:
+        import fcntl
+
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as err:
+            handle.seek(0)
+            holder = handle.read().strip() or "another run"
+            raise UserError(f"{folder}: {holder} is working here; wait for it or stop it, then run again.") from err
+        except OSError:
+            pass  # a file system without locks
+        handle.truncate(0)
+        handle.write(f"process {os.getpid()} ({work})")
+        handle.flush()
+        yield
+        return
+    yield
+
+
 @contextlib.contextmanager
 def atomic_path(path: Path, suffix: str = "") -> Iterator[Path]:
     """Yield a temporary sibling of `path`; rename it over `path` on success, remove it on any failure.
@@ -54,15 +97,15 @@ def atomic_path(path: Path, suffix: str = "") -> Iterator[Path]:
     `suffix` ends the temporary name, for writers that look at it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=suffix, dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{PART}{suffix}")
     try:
+        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))  # as the umask wants it
         yield temporary
-        temporary.chmod(0o644)
+        with temporary.open("rb") as handle:
+            os.fsync(handle.fileno())  # a full disk may show only here
         temporary.replace(path)
     except OSError as err:
-        if err.errno in (28, 122):
+        if err.errno in _FULL:
             raise UserError(
                 f"{path}: the disk is full, nothing was written; free some space and run the same command again."
             ) from err
@@ -89,7 +132,7 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as err:
         raise UserError(f"{path}: the file is missing; run the stage that writes it (`make reproduce`).") from err
-    except (json.JSONDecodeError, UnicodeDecodeError) as err:
+    except (ValueError, RecursionError) as err:
         raise UserError(f"{path}: not valid JSON ({err}); it is truncated or damaged, delete it and rerun.") from err
 
 
@@ -99,16 +142,22 @@ def write_jsonl(path: Path, records: Iterable[Mapping[str, Any] | BaseModel]) ->
     with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as handle:
         for record in records:
             value = record.model_dump() if isinstance(record, BaseModel) else dict(record)
-            handle.write(json.dumps(value, ensure_ascii=False) + "\n")
+            handle.write(_line(value) + "\n")
             count += 1
     return count
+
+
+def _line(value: Mapping[str, Any]) -> str:
+    line = json.dumps(value, ensure_ascii=False)
+    # Half of a surrogate pair has no bytes of its own; as an escape it can be kept.
+    return json.dumps(value) if any("\ud800" <= letter <= "\udfff" for letter in line) else line
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
     """Read a JSONL file into dicts; a broken line is named by its number."""
     rows: list[dict[str, Any]] = []
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError as err:
         raise UserError(f"{path}: the file is missing; run the stage that writes it (`make reproduce`).") from err
     except (OSError, UnicodeDecodeError) as err:
@@ -119,7 +168,7 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
             continue
         try:
             row = json.loads(line)
-        except json.JSONDecodeError as err:
+        except (ValueError, RecursionError) as err:
             raise UserError(
                 f"{path}, line {number}: not valid JSON; the file is truncated or damaged, delete it and rerun."
             ) from err

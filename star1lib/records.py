@@ -24,7 +24,8 @@ def first_error(err: ValidationError) -> str:
     """The first complaint of a failed validation as half a sentence: which field, and what is wrong with it."""
     first = err.errors()[0]
     field = ".".join(str(part) for part in first["loc"]) or "value"
-    return f"field '{field}': {first['msg'][:1].lower()}{first['msg'][1:]}"
+    message = first["msg"].removeprefix("Value error, ")
+    return f"field '{field}': {message[:1].lower()}{message[1:]}"
 
 
 def normalise(text: str) -> str:

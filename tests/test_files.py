@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import errno
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -94,3 +97,68 @@ def test_manifest_catches_changes(tmp_path: Path) -> None:
 def test_scores_out_of_range_are_refused() -> None:
     with pytest.raises(UserError, match="field 'relevancy'"):
         io.parse_record({"compliance": 10, "relevancy": 11, "accuracy": 3}, Scores, "row 1")
+
+
+def test_a_byte_order_mark_is_no_damage(tmp_path: Path) -> None:
+    (tmp_path / "x.jsonl").write_bytes(b'\xef\xbb\xbf{"a": 1}\n')
+    assert io.read_jsonl(tmp_path / "x.jsonl") == [{"a": 1}]
+
+
+def test_a_lone_surrogate_is_kept_and_never_stops_a_stage(tmp_path: Path) -> None:
+    io.write_jsonl(tmp_path / "x.jsonl", [{"text": "half \ud800 a pair"}, {"text": "é\u2028"}])
+    assert [row["text"] for row in io.read_jsonl(tmp_path / "x.jsonl")] == ["half \ud800 a pair", "é\u2028"]
+
+
+def test_deep_json_is_damage_and_not_a_traceback(tmp_path: Path) -> None:
+    (tmp_path / "deep.jsonl").write_text("[" * 100_000)
+    with pytest.raises(UserError, match="line 1: not valid JSON"):
+        io.read_jsonl(tmp_path / "deep.jsonl")
+    with pytest.raises(UserError, match="not valid JSON"):
+        io.read_json(tmp_path / "deep.jsonl")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX")
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o077, 0o600)])
+def test_the_umask_is_respected(tmp_path: Path, umask: int, mode: int) -> None:
+    before = os.umask(umask)
+    try:
+        io.write_text(tmp_path / "x", "y")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "x").stat().st_mode & 0o777 == mode
+
+
+def test_a_full_disk_leaves_the_old_file_and_no_parts(tmp_path: Path) -> None:
+    resource = pytest.importorskip("resource")
+    io.write_text(tmp_path / "x", "old")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+        with pytest.raises(UserError, match="the disk is full, nothing was written"):
+            io.write_text(tmp_path / "x", "new" * 1000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert (tmp_path / "x").read_text() == "old" and len(list(tmp_path.iterdir())) == 1
+
+
+def test_what_kills_left_half_written_is_swept(tmp_path: Path) -> None:
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep" / ".rows.jsonl.ab12cd34.part").write_text("half")
+    (tmp_path / "deep" / "rows.jsonl").write_text("whole")
+    assert io.sweep(tmp_path) == 1
+    assert [path.name for path in (tmp_path / "deep").iterdir()] == ["rows.jsonl"]
+
+
+def test_a_lock_names_its_holder_and_a_dead_holder_is_none(tmp_path: Path) -> None:
+    script = (
+        "import sys, time; from pathlib import Path; from star1lib import files\n"
+        "with files.lock(Path(sys.argv[1]), '05_sft'):\n    print('held', flush=True); time.sleep(3600)"
+    )
+    holder = subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    assert holder.stdout is not None and holder.stdout.readline() == "held\n"
+    with pytest.raises(UserError, match=rf"process {holder.pid} \(05_sft\) is working here"), io.lock(tmp_path, "x"):
+        pass
+    holder.kill()
+    holder.wait()
+    with io.lock(tmp_path, "x"):
+        pass

@@ -7,9 +7,12 @@ import json
 import re
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 
 from star1lib.study import profiles as profile
 from star1lib.study import publish, tables
@@ -61,6 +64,26 @@ def test_import_is_instant() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_pins_install_on_every_python_that_the_readme_names(repository: Path) -> None:
+    """As far as the installed packages say: each pin's own Requires-Python admits the first patch of each version."""
+    named = re.search(r"Python 3\.(\d+) to 3\.(\d+)", (repository / "README.md").read_text(encoding="utf-8"))
+    assert named
+    versions = [f"3.{minor}.0" for minor in range(int(named[1]), int(named[2]) + 1)]
+    for pin in map(Requirement, (repository / "constraints.txt").read_text(encoding="utf-8").splitlines()):
+        wanted = SpecifierSet(metadata.metadata(pin.name).get("Requires-Python") or "") if installed(pin) else ""
+        for version in versions if wanted else []:
+            if pin.marker is None or pin.marker.evaluate({"python_full_version": version}):
+                assert wanted.contains(version), (str(pin), version)
+
+
+def installed(pin: Requirement) -> bool:
+    """Whether the pinned version is the one that is installed here."""
+    try:
+        return pin.specifier.contains(metadata.version(pin.name))
+    except metadata.PackageNotFoundError:
+        return False
 
 
 def test_library_never_prints_and_never_runs_text(repository: Path) -> None:

@@ -65,7 +65,7 @@ def test_two_policies_of_another_field_reach_tagger_prompts_and_scorer(tmp_path:
         """
         from star1lib.deliberation import prompts, taggers
         from star1lib.models import embed
-        from star1lib.models.api import parsing
+        from star1lib.models import answers
         from star1lib.records import Example
         from star1lib.selection import scorers
 
@@ -75,7 +75,7 @@ def test_two_policies_of_another_field_reach_tagger_prompts_and_scorer(tmp_path:
         asked = prompts.deliberate(questions[0], ["Dosing"])[-1]["content"]
         assert "Do not name a dose" in asked and "Self-Harm" not in asked
         assert "Diagnosis" in prompts.classify(questions[1])[0]["content"]
-        assert parsing.parse_tags('{"categories": ["Dosing"]}') == ["Dosing"]
+        assert answers.read('{"categories": ["Dosing"]}', answers.Tags).categories == ["Dosing"]
         rule = "Do not name a dose of a prescription medicine for a particular person."
         example = Example(
             id="a", question=questions[0], source="mine", category=["Dosing"], teacher="t",

@@ -3,24 +3,22 @@
 Every row was hand-written for this repository, in the format of paper 2.2 and 2.3: a thinking trace
 that quotes a rule of :mod:`star1lib.policies` word for word, and an answer. Flawed second traces give
 the scorer something to reject, benign twins stand for the over-refusal data of paper 4.2, and pool
-rows plant the duplicates, overlaps and off-topic questions that the funnel must find.
+rows plant the duplicates, overlaps and off-topic questions that decontamination must find.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from importlib import resources
+from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
 
-from star1lib.errors import UserError
-from star1lib.files import parse_record
+from star1lib.files import read_records
 from star1lib.policies import POLICIES
-from star1lib.records import NonEmpty, Question, Record, normalise, question_id
+from star1lib.records import NonEmpty, Question, Record, question_id
 
 LABEL = "hand-written for this repository"
 SLUGS: dict[str, str] = {policy.slug: policy.category for policy in POLICIES if policy.slug}
@@ -91,37 +89,9 @@ class Corpus:
         ]
 
 
-def _rows(slug: str) -> list[CorpusRow]:
-    name = f"assets/corpus/{slug}.jsonl"
-    try:
-        text = resources.files("star1lib").joinpath(name).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as err:
-        raise UserError(f"{name}: the file of the package is missing or damaged ({err}); reinstall star1lib.") from err
-    rows: list[CorpusRow] = []
-    for number, line in enumerate(text.split("\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            value = json.loads(line)
-        except json.JSONDecodeError as err:
-            raise UserError(f"{name}, line {number}: not valid JSON; reinstall star1lib.") from err
-        rows.append(parse_record(value, CorpusRow, f"{name}, line {number}"))
-    return rows
-
-
 @lru_cache(maxsize=1)
 def load() -> Corpus:
-    """Read and check the corpus that travels with the package; raise :class:`UserError` on a bad file or row."""
-    pairs = [(row, slug) for slug in SLUGS for row in _rows(slug)]
+    """Read and check the corpus that travels with the package; a bad file or row is a `UserError`."""
+    folder = Path(str(resources.files("star1lib"))) / "assets" / "corpus"
+    pairs = [(row, slug) for slug in SLUGS for row in read_records(folder / f"{slug}.jsonl", CorpusRow)]
     return Corpus(tuple(row for row, _ in pairs), tuple(slug for _, slug in pairs))
-
-
-def distinct_n(texts: Sequence[str], n: int = 3) -> float:
-    """Share of different word n-grams among all n-grams of `texts`, 0 to 1 (0.0 when there is none)."""
-    if n < 1:
-        raise ValueError("n must be at least 1")
-    grams: list[tuple[str, ...]] = []
-    for text in texts:
-        words = normalise(text).split()
-        grams += [tuple(words[i : i + n]) for i in range(len(words) - n + 1)]
-    return len(set(grams)) / len(grams) if grams else 0.0

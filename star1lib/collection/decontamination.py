@@ -1,4 +1,4 @@
-"""The funnel from collected questions to the pool (paper 2.1): near-copies and test overlaps leave, with evidence.
+"""From collected questions to the pool (paper 2.1): near-copies and test overlaps leave, with evidence.
 
 Source by source, in order: inside the source by word n-gram; then against the test questions and against all
 that earlier sources kept, by 8-gram and by TF-IDF. Then over the union, greedily, by TF-IDF and by sentence
@@ -12,16 +12,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from star1lib.collection import dedup
-from star1lib.files import read_records, write_stage
+from star1lib.files import read_records, verify_manifest, write_stage
 from star1lib.models import embed
-from star1lib.records import Question, Removal, normalise
+from star1lib.records import Example, Question, Removal, normalise
 from star1lib.safeguards import short_prompt
 
 if TYPE_CHECKING:
@@ -51,21 +51,23 @@ STEPS = (
 
 
 @dataclass(frozen=True)
-class Config:
-    """Thresholds of the funnel; the defaults are the paper's."""
+class Thresholds:
+    """From which similarity two questions are one; the defaults are the paper's."""
 
-    tfidf_threshold: float = 0.6
-    embedding_threshold: float = 0.7
+    tfidf: float = 0.6
+    embedding: float = 0.7
     test_ngram: int = DEFAULT_NGRAM
 
 
 @dataclass(frozen=True)
-class Funnel:
-    """What is left, what left and why, and the counts of every step per source."""
+class Decontaminated:
+    """What is left, what left and why, the counts of every step per source, and what it was compared with."""
 
     kept: list[Question]
     removed: list[Removal]
     steps: list[dict[str, Any]]
+    tests: list[Question]
+    thresholds: Thresholds
 
 
 def ngrams(text: str, n: int) -> set[tuple[str, ...]]:
@@ -74,34 +76,67 @@ def ngrams(text: str, n: int) -> set[tuple[str, ...]]:
     return {words[start : start + n] for start in range(len(words) - n + 1)}
 
 
-def dedupe_folder(
+def decontaminate_folder(
     folder: str | Path,
     *,
     tfidf_threshold: float,
     embedding_threshold: float,
     test_ngram: int,
     encode: Encode | None = None,
-) -> Funnel:
-    """The funnel on what the sources stage wrote to `folder`."""
+) -> Decontaminated:
+    """:func:`decontaminate` on what the sources stage wrote to `folder`."""
     folder = Path(folder)
-    config = Config(tfidf_threshold, embedding_threshold, test_ngram)
-    pool = read_records(folder / "pool.jsonl", Question)
-    return dedupe(pool, read_records(folder / "tests.jsonl", Question), config, encode)
+    thresholds = Thresholds(tfidf_threshold, embedding_threshold, test_ngram)
+    pool, tests = (read_records(folder / f"{name}.jsonl", Question) for name in ("pool", "tests"))
+    return decontaminate(pool, tests, thresholds, encode)
 
 
-def dedupe(
-    pool: Sequence[Question], tests: Sequence[Question], config: Config | None = None, encode: Encode | None = None
-) -> Funnel:
+def decontaminate(
+    pool: Sequence[Question],
+    tests: Sequence[Question],
+    thresholds: Thresholds | None = None,
+    encode: Encode | None = None,
+) -> Decontaminated:
     """Run every step on `pool`, sources in order of appearance; nothing kept may come close to one of `tests`."""
-    state = _State(list(tests), config or Config())
+    state = _State(list(tests), thresholds or Thresholds(), encode or embed.encode)
     by_source: dict[str, list[Question]] = {}
     for question in pool:
         by_source.setdefault(question.source, []).append(question)
     for questions in by_source.values():
         state.add_source(questions)
     state.tfidf_over_union()
-    state.by_embedding(encode or embed.encode)
-    return Funnel(state.left, state.removed, sorted(state.steps, key=lambda row: STEPS.index(row["step"])))
+    state.by_embedding()
+    steps = sorted(state.steps, key=lambda row: STEPS.index(row["step"]))
+    return Decontaminated(state.left, state.removed, steps, state.tests, state.thresholds)
+
+
+def against_tests(
+    rows: Sequence[Example],
+    tests: Sequence[Question],
+    thresholds: Thresholds | None = None,
+    encode: Encode | None = None,
+) -> tuple[list[Example], list[Removal]]:
+    """Rows that lie within no threshold of a test question, in order, and why each of the others had to leave.
+
+    For rows that do not come from the pool: released ones, benign variants. Their questions are compared as those of
+    the pool are; every row of a question leaves with it.
+    """
+    state = _State(list(tests), thresholds or Thresholds(), encode or embed.encode)
+    asked = {row.id: Question(id=row.id, text=row.question, source=row.source) for row in rows}
+    left = state.ngram_against(STEPS[1], list(asked.values()), state.test_grams, state.thresholds.test_ngram)
+    left = state.tfidf_against(left)
+    left = state.embedding_against_tests(left, state.encode(_texts(left)))
+    kept = {question.id for question in left}
+    return [row for row in rows if row.id in kept], state.removed
+
+
+def against_tests_of(
+    folder: str | Path, rows: Sequence[Example], encode: Encode | None = None
+) -> tuple[list[Example], list[Removal]]:
+    """:func:`against_tests` with the test questions and thresholds that the decontamination stage used in `folder`."""
+    folder = Path(folder)
+    thresholds = Thresholds(**verify_manifest(folder)["thresholds"])
+    return against_tests(rows, read_records(folder / "tests.jsonl", Question), thresholds, encode)
 
 
 Gone = dict[int, tuple[Question, float | None]]
@@ -110,12 +145,12 @@ Gone = dict[int, tuple[Question, float | None]]
 class _State:
     """The questions kept so far, and the log of those that left."""
 
-    def __init__(self, tests: list[Question], config: Config) -> None:
-        self.tests, self.config = tests, config
+    def __init__(self, tests: list[Question], thresholds: Thresholds, encode: Encode) -> None:
+        self.tests, self.thresholds, self.encode = tests, thresholds, encode
         self.left: list[Question] = []
         self.removed: list[Removal] = []
         self.steps: list[dict[str, Any]] = []
-        self.test_grams = _first_with(tests, config.test_ngram)
+        self.test_grams = _first_with(tests, thresholds.test_ngram)
         self.kept_grams: dict[tuple[str, ...], Question] = {}
 
     def close(self, step: str, questions: list[Question], gone: Gone) -> list[Question]:
@@ -144,7 +179,7 @@ class _State:
     def add_source(self, questions: list[Question]) -> None:
         """The steps that are run on one source after the other; what is left joins the kept ones."""
         questions = self.ngram_within(questions)
-        questions = self.ngram_against(STEPS[1], questions, self.test_grams, self.config.test_ngram)
+        questions = self.ngram_against(STEPS[1], questions, self.test_grams, self.thresholds.test_ngram)
         questions = self.ngram_against(STEPS[2], questions, self.kept_grams, DEFAULT_NGRAM)
         questions = self.tfidf_against(questions)
         for gram, question in _first_with(questions, DEFAULT_NGRAM).items():
@@ -176,7 +211,7 @@ class _State:
     def tfidf_against(self, questions: list[Question]) -> list[Question]:
         """Against tests and kept ones in one space; the most similar of all says which of the two steps it is."""
         references = [*self.tests, *self.left]
-        found = dedup.tfidf_near(_texts(questions), _texts(references), self.config.tfidf_threshold)
+        found = dedup.tfidf_near(_texts(questions), _texts(references), self.thresholds.tfidf)
         hits: Gone = {hit.index: (references[hit.partner], hit.score) for hit in found}
         is_test = {hit.index for hit in found if hit.partner < len(self.tests)}
         left = self.close(STEPS[3], questions, {place: hits[place] for place in is_test})
@@ -185,25 +220,27 @@ class _State:
         return self.close(STEPS[4], left, near_kept)
 
     def tfidf_over_union(self) -> None:
-        found = dedup.tfidf(_texts(self.left), self.config.tfidf_threshold)
+        found = dedup.tfidf(_texts(self.left), self.thresholds.tfidf)
         gone: Gone = {hit.index: (self.left[hit.partner], hit.score) for hit in found.removed}
         self.left = self.close(STEPS[5], self.left, gone)
 
-    def by_embedding(self, encode: Encode) -> None:
-        bar = self.config.embedding_threshold
-        vectors = encode(_texts(self.left))
-        found = dedup.embedding(vectors, bar)
+    def by_embedding(self) -> None:
+        vectors = self.encode(_texts(self.left))
+        found = dedup.embedding(vectors, self.thresholds.embedding)
         gone: Gone = {hit.index: (self.left[hit.partner], hit.score) for hit in found.removed}
         self.left = self.close(STEPS[6], self.left, gone)
+        self.left = self.embedding_against_tests(self.left, vectors[found.kept])
+
+    def embedding_against_tests(self, questions: list[Question], vectors: np.ndarray) -> list[Question]:
         near: Gone = {}
-        if self.tests and self.left:
-            tests = encode(_texts(self.tests)).astype(np.float64)
-            for position, vector in enumerate(vectors[found.kept].astype(np.float64)):
+        if self.tests and questions:
+            tests = self.encode(_texts(self.tests)).astype(np.float64)
+            for position, vector in enumerate(vectors.astype(np.float64)):
                 scores = tests @ vector
                 place = int(scores.argmax())
-                if scores[place] >= bar - dedup.EPSILON:
+                if scores[place] >= self.thresholds.embedding - dedup.EPSILON:
                     near[position] = (self.tests[place], float(scores[place]))
-        self.left = self.close(STEPS[7], self.left, near)
+        return self.close(STEPS[7], questions, near)
 
 
 def _texts(questions: Sequence[Question]) -> list[str]:
@@ -220,16 +257,11 @@ def _first_with(questions: Sequence[Question], n: int) -> dict[tuple[str, ...], 
     return {gram: question for question in reversed(questions) for gram in ngrams(question.text, n)}
 
 
-def table(funnel: Funnel) -> list[dict[str, Any]]:
-    """Counts per step and source: step, source, before, removed, after."""
-    return funnel.steps
-
-
-def pairs(funnel: Funnel, per_step: int = 4) -> list[dict[str, Any]]:
+def pairs(result: Decontaminated, per_step: int = 4) -> list[dict[str, Any]]:
     """A few removed questions of each step beside their partners, the closest calls first; prompts shortened."""
     rows = []
     for step in STEPS:
-        mine = sorted((r for r in funnel.removed if r.step == step), key=lambda r: (r.score or 0.0, r.id))
+        mine = sorted((r for r in result.removed if r.step == step), key=lambda r: (r.score or 0.0, r.id))
         rows += [
             {
                 "step": step,
@@ -243,7 +275,13 @@ def pairs(funnel: Funnel, per_step: int = 4) -> list[dict[str, Any]]:
     return rows
 
 
-def write(funnel: Funnel, folder: str | Path) -> None:
-    """Write kept questions, the removal log and the counts, manifest last."""
-    files = {"kept.jsonl": funnel.kept, "removed.jsonl": funnel.removed, "funnel.json": funnel.steps}
-    write_stage(Path(folder), files, kept=len(funnel.kept), removed=len(funnel.removed))
+def write(result: Decontaminated, folder: str | Path) -> None:
+    """Write kept questions, the removal log, the counts and what was compared with, manifest last."""
+    files = {
+        "kept.jsonl": result.kept,
+        "removed.jsonl": result.removed,
+        "decontamination.json": result.steps,
+        "tests.jsonl": result.tests,
+    }
+    facts = {"kept": len(result.kept), "removed": len(result.removed), "thresholds": asdict(result.thresholds)}
+    write_stage(Path(folder), files, **facts)

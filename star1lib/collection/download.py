@@ -1,17 +1,22 @@
 """Where a source's file comes from: the mirror, an installed data package, a pinned repository or hub revision.
 
-Every file has a pinned sha256 and is refused on mismatch. Nothing unpinned is fetched.
+Every file has a pinned sha256 and is refused on mismatch. Nothing unpinned is fetched. Sets whose pin could be
+checked when this was written carry it in the table; of other hub sets `python -m star1lib pin NAME FILE...` records
+revision and hashes from a user's own access, in `pins.json` of the cache folder.
 """
 
 from __future__ import annotations
 
+import fnmatch
 import os
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from star1lib.errors import UserError
-from star1lib.files import sha256_file, verify_manifest
+from star1lib.files import parse_record, read_json, sha256_file, verify_manifest, write_json
 from star1lib.models import checkpoints
+from star1lib.records import Record
 
 if TYPE_CHECKING:
     from star1lib.collection.table import Source
@@ -77,9 +82,7 @@ def hub_files(source: Source) -> list[Path]:
 
     Raises :class:`UserError` without a pin, without a token for a gated set, and on a hash mismatch.
     """
-    from star1lib.collection import pins
-
-    pin = pins.get(source.name)
+    pin = pin_of(source.name)
     if pin is None:
         raise UserError(f"{source.name}: {source.how_to_get()}")
     if source.gated and not (os.environ.get("HF_TOKEN") or os.environ.get("HUGGING_FACE_HUB_TOKEN")):
@@ -95,3 +98,69 @@ def hub_files(source: Source) -> list[Path]:
                         "and the network, or set STAR1_DATA.") from err  # fmt: skip
     pinned = zip(paths, pin.files.values(), strict=True)
     return [checked(Path(path), sha256, source.name) for path, sha256 in pinned]
+
+
+class Pin(Record):
+    """Files of one hub dataset at one revision, each with its sha256, in the order they are read."""
+
+    revision: str
+    files: dict[str, str]
+
+
+def pin_of(name: str) -> Pin | None:
+    """The recorded pin of a set, or None."""
+    recorded = _pins()
+    return parse_record(recorded[name], Pin, f"{_pins_path()}, {name}") if name in recorded else None
+
+
+def _pins_path() -> Path:
+    return checkpoints.cache_folder() / "pins.json"
+
+
+def _pins() -> dict[str, Any]:
+    recorded = read_json(_pins_path()) if _pins_path().exists() else {}
+    if not isinstance(recorded, dict):
+        raise UserError(f"{_pins_path()}: not a table of pins; delete it and record the pins again.")
+    return recorded
+
+
+def record_pin(source: Source, files: Sequence[str]) -> Pin:
+    """Fetch `files` (names, or patterns such as 'data/*.parquet') of a hub set at its newest revision; record hashes.
+
+    Raises :class:`UserError` when the set is not on the hub, a pattern matches nothing, or the hub refuses.
+    """
+    name = source.name
+    if not source.hub:
+        raise UserError(f"{name}: not a hub set; it needs no pin of yours.")
+    from huggingface_hub import HfApi, hf_hub_download
+
+    try:
+        facts = HfApi().dataset_info(source.hub)
+        revision = facts.sha
+        if revision is None:
+            raise UserError(f"{name}: the hub names no revision of {source.hub}; try again later.")
+        chosen = _matching(name, files, [sibling.rfilename for sibling in facts.siblings or []])
+        hashes = {
+            file: sha256_file(Path(hf_hub_download(source.hub, file, repo_type="dataset", revision=revision)))
+            for file in chosen
+        }
+    except UserError:
+        raise
+    except Exception as err:
+        how = "check your access and the network"
+        raise UserError(f"{name}: the hub did not give {source.hub} ({type(err).__name__}); {how}.") from err
+    pin = Pin(revision=revision, files=hashes)
+    recorded = _pins()
+    write_json(_pins_path(), {**recorded, name: pin.model_dump()})
+    return pin
+
+
+def _matching(name: str, patterns: Sequence[str], there: Sequence[str]) -> list[str]:
+    """The files that the patterns name, pattern by pattern, in the order of their names."""
+    chosen: dict[str, None] = {}
+    for pattern in patterns:
+        found = sorted(fnmatch.filter(there, pattern))
+        if not found:
+            raise UserError(f"{name}: no file '{pattern}' in the hub set; there are: {', '.join(sorted(there)[:12])}.")
+        chosen.update(dict.fromkeys(found))
+    return list(chosen)

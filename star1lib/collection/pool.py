@@ -20,7 +20,10 @@ CORPUS = "hand-written corpus"
 
 @dataclass(frozen=True)
 class Collected:
-    """The pool in source order, the test questions (`meta.set` names their set), a row per set, ids withheld."""
+    """The pool in source order, the test questions (`meta.set` names their set), the sources table, ids withheld.
+
+    A row of the table: name, kind, status, count, expected, licence, revision, reason.
+    """
 
     pool: list[Question]
     tests: list[Question]
@@ -99,11 +102,6 @@ def _sample(questions: list[Question], limit: int | None, seed: int) -> list[Que
         return questions
     chosen = sorted(random.Random(seed).sample(range(len(questions)), limit))
     return [questions[index] for index in chosen]
-
-
-def table(collected: Collected) -> list[dict[str, Any]]:
-    """A row per set of the table: name, kind, status, count, expected, licence, revision, reason."""
-    return collected.rows
 
 
 def write(collected: Collected, folder: str | Path) -> None:

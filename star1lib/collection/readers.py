@@ -33,31 +33,55 @@ def text_of(path: Path) -> str:
 
 def json_of(path: Path) -> Any:
     """The file as one JSON value."""
+    return _json(text_of(path), path.name)
+
+
+def _json(text: str, where: str) -> Any:
+    """A JSON value; NaN in it is a missing value, half of a surrogate pair a replacement character."""
     try:
-        return json.loads(text_of(path))
-    except json.JSONDecodeError as err:
-        raise UserError(f"{path.name}: not valid JSON ({err}); it is truncated or damaged, fetch it again.") from err
+        value = json.loads(text, parse_constant=lambda name: None)
+        if "\\ud" in text.lower():
+            whole = json.dumps(value, ensure_ascii=False).encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+            value = json.loads(whole)
+    except (ValueError, RecursionError) as err:  # damaged, a number of thousands of digits, thousands of brackets
+        reason = "nested too deeply" if isinstance(err, RecursionError) else err
+        raise UserError(f"{where}: not valid JSON ({reason}); it is truncated or damaged, fetch it again.") from err
+    return value
+
+
+def _csv(path: Path) -> Iterator[list[str]]:
+    """The filled lines of a CSV or TSV file, cells of any length."""
+    csv.field_size_limit(1 << 30)
+    delimiter = "\t" if path.suffix == ".tsv" else ","
+    try:
+        yield from filter(None, csv.reader(io.StringIO(text_of(path)), delimiter=delimiter, strict=True))
+    except csv.Error as err:
+        raise UserError(f"{path.name}: not valid CSV ({err}); fetch the file again.") from err
+
+
+def _cells(path: Path) -> Iterator[Row]:
+    """The rows of a CSV or TSV file with a header; a row of another length has shifted columns and is an error."""
+    lines = _csv(path)
+    header = next(lines, [])
+    if len(set(header)) < len(header):
+        raise UserError(f"{path.name}: two columns have the same name; correct the header.")
+    for number, row in enumerate(lines, start=2):
+        if len(row) != len(header):
+            raise UserError(
+                f"{path.name}, row {number}: {len(row)} cells under {len(header)} columns; quote the text that holds "
+                "the delimiter, or fetch the file again."
+            )
+        yield dict(zip(header, row, strict=True))
 
 
 def rows_of(path: Path) -> Iterator[tuple[int, Row]]:
     """Numbered rows of a CSV, TSV, JSONL or JSON-list file; a parquet file needs pyarrow."""
     if path.suffix in (".csv", ".tsv"):
-        csv.field_size_limit(1 << 30)
-        try:
-            delimiter = "\t" if path.suffix == ".tsv" else ","
-            yield from enumerate(csv.DictReader(io.StringIO(text_of(path)), delimiter=delimiter), start=2)
-        except csv.Error as err:
-            raise UserError(f"{path.name}: not valid CSV ({err}); fetch the file again.") from err
+        yield from enumerate(_cells(path), start=2)
     elif ".jsonl" in path.suffixes:
         for number, line in enumerate(text_of(path).split("\n"), start=1):
             if line.strip():
-                try:
-                    value = json.loads(line)
-                except json.JSONDecodeError as err:
-                    raise UserError(
-                        f"{path.name}, line {number}: not valid JSON; the file is truncated, fetch it again."
-                    ) from err
-                yield number, value
+                yield number, _json(line, f"{path.name}, line {number}")
     elif path.suffix == ".parquet":
         import pyarrow.parquet
 
@@ -80,19 +104,22 @@ def field(row: Any, name: str, where: str) -> Any:
     """One field of a row; a missing one names what there is."""
     if not isinstance(row, Mapping):
         raise UserError(f"{where}: an object with the field '{name}' was expected.")
-    if name not in row or row[name] is None:
+    if name not in row:
         there = ", ".join(sorted(map(str, row)))
         raise UserError(f"{where}: no field '{name}' (there are: {there}); the column was renamed upstream, "
                         "correct the sources table.")  # fmt: skip
+    if row[name] is None:
+        raise UserError(f"{where}: field '{name}' has no value; correct the row or fetch the file again.")
     return row[name]
 
 
 def question(row: Any, name: str, where: str) -> str:
-    """The question in a row; an empty one is an error, never a silent gap."""
-    text = str(field(row, name, where)).strip()
-    if not text:
-        raise UserError(f"{where}: field '{name}' is empty; correct the row or fetch the file again.")
-    return text
+    """The question in a row; an empty one, or one that is no text, is an error, never a silent gap."""
+    text = field(row, name, where)
+    if not isinstance(text, str) or not text.strip():
+        fault = "is empty" if isinstance(text, str) else "is no text"
+        raise UserError(f"{where}: field '{name}' {fault}; correct the row or fetch the file again.")
+    return text.strip()
 
 
 def column(name: str, *meta: str, keep: Callable[[Row], bool] = lambda row: True) -> Callable[[Path], list[Pair]]:
@@ -112,14 +139,13 @@ def column(name: str, *meta: str, keep: Callable[[Row], bool] = lambda row: True
 
 
 def lines(path: Path) -> list[Pair]:
-    """A question a line; blank lines are not questions."""
-    return [(line.strip(), {}) for line in text_of(path).splitlines() if line.strip()]
+    """A question a line; blank lines are not questions, and only a line feed ends a line."""
+    return [(line.strip(), {}) for line in text_of(path).split("\n") if line.strip()]
 
 
 def first_cells(path: Path) -> list[Pair]:
     """The first cell of every line of a CSV file without a header."""
-    rows = csv.reader(io.StringIO(text_of(path)))
-    return [(question({"cell": row[0]}, "cell", f"{path.name}, line {n}"), {}) for n, row in enumerate(rows, 1) if row]
+    return [(question({"cell": row[0]}, "cell", f"{path.name}, row {n}"), {}) for n, row in enumerate(_csv(path), 1)]
 
 
 def strings(path: Path) -> list[Pair]:

@@ -20,12 +20,12 @@ log = logging.getLogger(__name__)
 
 SETS = ("STAR-1", "STAR-41K", "STAR-benign-915", "SafeChain")
 _TEACHERS = {"SafeChain": "DeepSeek-R1-Distill-Llama-70B"}
-# The released names of the criteria, and the short ones.
-_CRITERIA = {
-    "compliance": ("Content_Safety_Compliance", "compliance"),
-    "relevancy": ("Relevancy_and_No_Redundant_Content", "relevancy"),
-    "accuracy": ("Accuracy_of_Thinking_Process", "accuracy"),
+CRITERIA = {
+    "compliance": "Content_Safety_Compliance",
+    "relevancy": "Relevancy_and_No_Redundant_Content",
+    "accuracy": "Accuracy_of_Thinking_Process",
 }
+"""A criterion of :class:`star1lib.records.Scores` -> its name in the released files."""
 _BENIGN_CRITERIA = ("safety", "quality", "compliance")
 
 
@@ -153,11 +153,10 @@ def _scores(value: Any, where: str) -> tuple[Scores | None, dict[str, Any]]:
     if set(_BENIGN_CRITERIA) <= set(lower):
         return None, {"benign_scores": {name: _mark(lower[name], 1, 5, name, where) for name in _BENIGN_CRITERIA}}
     found = {}
-    for short, names in _CRITERIA.items():
-        given = [marks[name] for name in names if name in marks]
-        if not given:
-            raise UserError(f"{where}: field 'score' lacks '{names[0]}'; correct the row.")
-        found[short] = _mark(given[0], 0, 10, names[0], where)
+    for short, name in CRITERIA.items():
+        if name not in marks and short not in marks:
+            raise UserError(f"{where}: field 'score' lacks '{name}'; correct the row.")
+        found[short] = _mark(marks.get(name, marks.get(short)), 0, 10, name, where)
     return Scores(**found), {}
 
 

@@ -6,8 +6,7 @@ that do not occur in it, so a question cannot close its own block and speak with
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from star1lib.policies import OTHER, POLICIES, render
 
@@ -28,13 +27,6 @@ def _block(name: str, text: str) -> str:
         number += 1
         tag = f"{name}{number}"
     return f"<{tag}>\n{text}\n</{tag}>"
-
-
-def read_blocks(messages: Sequence[Mapping[str, str]]) -> dict[str, str]:
-    """The blocks of the last user message by name, as the offline stand-ins read them; `request` alone without any."""
-    content = messages[-1]["content"]
-    found = re.finditer(r"<([a-z]+)(\d*)>\n(.*?)\n</\1\2>", content, re.DOTALL)
-    return {match.group(1): match.group(3) for match in found} or {"request": content}
 
 
 def classify(question: str) -> Messages:

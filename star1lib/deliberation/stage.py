@@ -1,8 +1,7 @@
 """Deliberative reasoning as a stage (paper 2.2): questions in, tagged questions with traces and answers out.
 
-Who answers is the profile's choice. "corpus": the hand-written rows stand in for the teacher and a
-zero-shot tagger for the classifier. "published": the released STAR-1 rows, as GPT-4o tagged and
-DeepSeek-R1 answered them. "roles": models in the classifier and teacher roles, through the engine.
+Who tags and who answers is the profile's choice, one switch a role: `offline` is the zero-shot tagger and the
+hand-written rows, `released` the published STAR-1 rows as DeepSeek-R1 answered them, and anything else a model.
 """
 
 from __future__ import annotations
@@ -13,97 +12,73 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from star1lib.collection import corpus
-from star1lib.collection import released as published
+from star1lib.collection import corpus, released
 from star1lib.deliberation import taggers, teachers
-from star1lib.errors import UserError
 from star1lib.files import read_records, write_stage
-from star1lib.models import embed
-from star1lib.models.roles import Role
-from star1lib.models.roles import load as load_roles
+from star1lib.models import embed, roles
+from star1lib.models.answers import ErrorRow
+from star1lib.models.roles import Player, Role
 from star1lib.records import Example, Question, Tagged, subset
 from star1lib.safeguards import withhold
 
 _ENOUGH_TO_FIT = 100  # tagged questions; with fewer, a half has no rows of some categories
+# Who made the released rows.
+_RELEASED = {"teacher": "DeepSeek-R1 (released rows)", "scorer": "GPT-4o (released scores)"}
 
 
 @dataclass(frozen=True)
 class Deliberation:
     """What the stage made: tags, examples, who played which role, and what has no answer."""
 
-    origin: str
+    players: dict[str, Player]
     tagged: list[Tagged]
     examples: list[Example]
     gold: dict[str, list[str]]
     unanswered: list[str] = field(default_factory=list)
     withheld: list[str] = field(default_factory=list)
-    errors: list[dict[str, Any]] = field(default_factory=list)
+    errors: list[ErrorRow] = field(default_factory=list)
 
 
 def deliberate(
     folder: str | Path,
     *,
-    origin: str,
-    roles: Mapping[str, Any] | None = None,
+    players: Mapping[str, Any] | None = None,
     out: str | Path,
     mirror: str | None = None,
     limit: int | None = None,
     seed: int = 0,
 ) -> Deliberation:
-    """Tag and answer the questions that the decontamination stage kept in `folder`; `roles` are the profile's.
+    """Tag and answer the questions that the decontamination stage kept in `folder`.
 
-    Raises :class:`UserError` for an unknown `origin`.
+    `players` says who plays the roles `classifier` and `teacher` (:func:`star1lib.models.roles.load`). A released
+    teacher answers its own questions, a seeded sample of at most `limit` of them.
     """
-    kept, withheld = withhold(read_records(Path(folder) / "kept.jsonl", Question))
-    if origin == "corpus":
-        return _from_corpus(kept, withheld)
-    if origin == "published":
-        return _from_published(mirror, limit, seed)
-    if origin == "roles":
-        return _from_roles(kept, withheld, roles or {}, Path(out) / "journals")
-    raise UserError(f"origin '{origin}': known are corpus, published, roles; correct it in the profile.")
-
-
-def _from_corpus(kept: Sequence[Question], withheld: list[str]) -> Deliberation:
+    known = roles.load(players or {})
+    questions, withheld = withhold(read_records(Path(folder) / "kept.jsonl", Question))
+    calls = Path(out) / "calls"
+    if known["teacher"] == roles.RELEASED:
+        rows, withheld = withhold(released.load("STAR-1", Path(mirror) if mirror else None))
+        examples = subset(rows, limit, seed)
+        questions = [Question.make(example.question, example.source) for example in examples]
+        tagged, errors = _tag(questions, known["classifier"], calls)
+        gold = {question.id: list(e.category) for question, e in zip(questions, examples, strict=True)}
+        return Deliberation(known, tagged, examples, gold, [], withheld, errors)
+    tagged, errors = _tag(questions, known["classifier"], calls)
+    if isinstance(known["teacher"], Role):
+        examples, more = teachers.deliberate_with_model(tagged, known["teacher"], calls / "teacher")
+        answered = {example.id for example in examples}
+        missing = [row.id for row in tagged if row.id not in answered]
+        return Deliberation(known, tagged, examples, {}, missing, withheld, [*errors, *more])
     written = corpus.load()
-    tagged = taggers.tag(kept, taggers.ZeroShotTagger(embed.encode))
-    examples, unanswered = teachers.deliberate(tagged, written)
+    examples, missing = teachers.deliberate(tagged, written)
     gold = {row.id: list(row.category) for row in written.rows}
-    return Deliberation("corpus", tagged, examples, gold, unanswered, withheld)
+    return Deliberation(known, tagged, examples, gold, missing, withheld, errors)
 
 
-def _from_published(mirror: str | None, limit: int | None, seed: int) -> Deliberation:
-    rows, withheld = withhold(published.load("STAR-1", Path(mirror) if mirror else None))
-    examples = subset(rows, limit, seed)
-    questions = [Question.make(example.question, example.source) for example in examples]
-    tagged = taggers.tag(questions, taggers.ZeroShotTagger(embed.encode))
-    gold = {question.id: list(e.category) for question, e in zip(questions, examples, strict=True)}
-    return Deliberation("published", tagged, examples, gold, [], withheld)
-
-
-def _from_roles(kept: Sequence[Question], withheld: list[str], given: Mapping[str, Any], folder: Path) -> Deliberation:
-    roles = players(given, ("classifier", "teacher"))
-    tagged, tag_errors = taggers.tag_with_model(kept, roles["classifier"], folder / "classifier.journal")
-    examples, errors = teachers.deliberate_with_model(tagged, roles["teacher"], folder / "teacher.journal")
-    answered = {example.id for example in examples}
-    return Deliberation(
-        "roles",
-        tagged,
-        examples,
-        {},
-        [row.id for row in tagged if row.id not in answered],
-        withheld,
-        [error.model_dump() for error in (*tag_errors, *errors)],
-    )
-
-
-def players(roles: Mapping[str, Any], needed: Sequence[str]) -> dict[str, Role]:
-    """The roles handed in, checked; raises :class:`UserError` when one of `needed` is not there."""
-    found = load_roles(roles)
-    for name in needed:
-        if name not in found:
-            raise UserError(f"roles.{name} is missing; name who plays it in the profile, or choose another origin.")
-    return found
+def _tag(questions: Sequence[Question], classifier: Player, calls: Path) -> tuple[list[Tagged], list[ErrorRow]]:
+    if isinstance(classifier, Role):
+        return taggers.tag_with_model(questions, classifier, calls / "classifier")
+    return taggers.tag(questions), []
 
 
 def write(result: Deliberation, folder: str | Path) -> None:
@@ -117,24 +92,20 @@ def write(result: Deliberation, folder: str | Path) -> None:
     }
     counts = {name: len(records) for name, records in files.items()}
     named = {f"{name}.jsonl": records for name, records in files.items()}
-    write_stage(Path(folder), named, origin=result.origin, counts=counts)
+    teacher = result.players["teacher"]
+    write_stage(Path(folder), named, teacher=getattr(teacher, "model", teacher), counts=counts)
 
 
 def roles_table(result: Deliberation) -> list[dict[str, Any]]:
     """Who plays which role here, and whom it stands in for."""
-    if result.origin == "roles":
-        teacher = result.examples[0].teacher if result.examples else ""
-        return [{"role": "teacher", "played_by": teacher, "stands_in_for": ""}]
-    rows = [
-        {"role": role, "played_by": played_by, "stands_in_for": stands_in_for}
-        for role, (played_by, stands_in_for) in teachers.STANDIN.items()
-    ]
-    if result.origin == "published":
-        released = {"teacher": "DeepSeek-R1 (released rows)", "scorer": "GPT-4o (released scores)"}
-        rows = [
-            {**row, "played_by": released[row["role"]], "stands_in_for": ""} if row["role"] in released else row
-            for row in rows
-        ]
+    rows = []
+    for role, (played_by, stands_in_for) in teachers.STANDIN.items():
+        player = result.players[role]
+        if isinstance(player, Role):
+            played_by, stands_in_for = player.model, ""
+        elif player == roles.RELEASED:
+            played_by, stands_in_for = _RELEASED[role], ""
+        rows.append({"role": role, "played_by": played_by, "stands_in_for": stands_in_for})
     return rows
 
 

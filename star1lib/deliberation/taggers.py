@@ -10,7 +10,6 @@ that somebody has tagged.
 from __future__ import annotations
 
 import functools
-import json
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -19,15 +18,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 from star1lib import stats
 from star1lib.deliberation import prompts
 from star1lib.errors import UserError
-from star1lib.models.api import backends
 from star1lib.policies import CATEGORIES, EVERYDAY, OTHER, POLICIES
 from star1lib.records import Question, Tagged
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from star1lib.models.api.backends import Request
-    from star1lib.models.api.parsing import ErrorRow
+    from star1lib.models.answers import ErrorRow
     from star1lib.models.roles import Role
 
 Encode = Callable[[Sequence[str]], "np.ndarray"]
@@ -184,21 +181,13 @@ def _tagged(question: Question, names: Sequence[str]) -> Tagged:
     return Tagged(id=question.id, question=question.text, source=question.source, category=list(names))
 
 
-def tag_with_model(questions: Sequence[Question], role: Role, journal: Path) -> tuple[list[Tagged], list[ErrorRow]]:
-    """Ask the classifier role, journaled and retried once; unusable answers come back as error rows (2.2)."""
-    from star1lib.models.api import engine, parsing
+def tag_with_model(questions: Sequence[Question], role: Role, folder: Path) -> tuple[list[Tagged], list[ErrorRow]]:
+    """Ask the classifier role (2.2), its answers kept in `folder`; unusable ones come back as error rows."""
+    from star1lib.models import answers, calls
 
-    requests = [
-        engine.Request(
-            id=question.id,
-            messages=prompts.classify(question.text),
-            schema=parsing.TAGS_SCHEMA,
-            screen=question.text,
-        )
-        for question in questions
-    ]
-    values, errors = engine.ask(role, requests, parsing.parse_tags, journal)
-    return [_tagged(question, values[question.id]) for question in questions if question.id in values], errors
+    requests = [calls.Request(question.id, prompts.classify(question.text), question.text) for question in questions]
+    found, errors = calls.ask(role, requests, answers.Tags, folder)
+    return [_tagged(question, found[question.id].categories) for question in questions if question.id in found], errors
 
 
 def tagger_table(gold: Sequence[Sequence[str]], guess: Sequence[Sequence[str]]) -> list[dict[str, Any]]:
@@ -227,19 +216,3 @@ def halves(ids: Sequence[str]) -> tuple[list[int], list[int]]:
     order = sorted(range(len(ids)), key=lambda place: ids[place][::-1])
     middle = len(order) // 2
     return sorted(order[:middle]), sorted(order[middle:])
-
-
-@functools.lru_cache(maxsize=1)
-def _zero_shot() -> ZeroShotTagger:
-    from star1lib.models import embed
-
-    return ZeroShotTagger(embed.encode)
-
-
-def classify_request(request: Request) -> str:
-    """Classifier stand-in for the engine: the zero-shot tags of the instruction in the prompt, as JSON."""
-    question = prompts.read_blocks(request.messages)["instruction"]
-    return json.dumps({"categories": _zero_shot().predict([question])[0]})
-
-
-backends.STANDINS["minilm-zero-shot"] = classify_request

@@ -1,26 +1,21 @@
-"""Offline stand-ins for the paid models of the paper, and the teacher's step with either of them.
+"""The teacher's step (paper 2.2): the hand-written corpus, or a model in the teacher role.
 
-A stand-in is named wherever its work is shown: :data:`STANDIN` says who plays a role and whom it
-stands in for. Each stand-in is also registered for the engine by the module that owns it; there it
-reads a real prompt and replies in the form that a model is asked for.
+A stand-in is named wherever its work is shown: :data:`STANDIN` says who plays a role offline and whom it
+stands in for.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from star1lib.deliberation import prompts
-from star1lib.errors import shorten
-from star1lib.models.api import backends
-from star1lib.models.api.parsing import REWRITE_SCHEMA, ErrorRow
-from star1lib.records import Example, Tagged, normalise, question_id
+from star1lib.records import Example, Tagged
 
 if TYPE_CHECKING:
-    from star1lib.collection.corpus import Corpus, CorpusRow
-    from star1lib.models.api.backends import Request
+    from star1lib.collection.corpus import Corpus
+    from star1lib.models.answers import ErrorRow
     from star1lib.models.roles import Role
 
 HAND_WRITTEN = "hand-written corpus"
@@ -73,46 +68,17 @@ def _example(row: Tagged, thinking: str, answer: str, teacher: str, meta: dict[s
     )
 
 
-def deliberate_with_model(tagged: Sequence[Tagged], role: Role, journal: Path) -> tuple[list[Example], list[ErrorRow]]:
+def deliberate_with_model(tagged: Sequence[Tagged], role: Role, folder: Path) -> tuple[list[Example], list[ErrorRow]]:
     """Ask the teacher role over the tagged policies (2.2); an answer cut off, filtered or empty is an error row."""
-    from star1lib.models.api import engine
+    from star1lib.models import calls
+    from star1lib.models.answers import ErrorRow
 
-    requests = [
-        engine.Request(id=row.id, messages=prompts.deliberate(row.question, row.category), screen=row.question)
-        for row in tagged
-    ]
+    requests = [calls.Request(row.id, prompts.deliberate(row.question, row.category), row.question) for row in tagged]
     examples: list[Example] = []
     errors: list[ErrorRow] = []
-    for row, reply in zip(tagged, engine.run(role, requests, journal), strict=True):
-        if reply.outcome == "ok" and reply.text.strip():
+    for row, reply in zip(tagged, calls.run(role, requests, folder), strict=True):
+        if reply.outcome == "ok":
             examples.append(_example(row, reply.thinking, reply.text, role.model, {}))
         else:
-            reason = f"{reply.outcome}: {reply.error}" if reply.outcome != "ok" else "the answer is empty"
-            errors.append(ErrorRow(id=row.id, reason=reason, raw=reply.text))
+            errors.append(ErrorRow(id=row.id, reason=f"{reply.outcome}: {reply.error}", raw=reply.text))
     return examples, errors
-
-
-def _written(question: str) -> CorpusRow:
-    from star1lib.collection import corpus
-
-    row = corpus.load().by_question_id.get(question_id(question))
-    if row is None:
-        raise LookupError(f"the {HAND_WRITTEN} does not answer '{shorten(question)}'")
-    return row
-
-
-def corpus_request(request: Request) -> str:
-    """Teacher and benign rewriter stand-in: the trace and answer written for a question, or its benign twin as JSON."""
-    question = prompts.read_blocks(request.messages)["request"]
-    if request.schema != REWRITE_SCHEMA:
-        row = _written(question)
-        return f"<think>\n{row.thinking}\n</think>\n\n{row.answer}"
-    from star1lib.collection import corpus
-
-    for row in corpus.load().twins:
-        if row.twin_of and normalise(row.twin_of) == normalise(question):
-            return json.dumps({"question": row.question})
-    raise LookupError(f"the {HAND_WRITTEN} has no twin of '{shorten(question)}'")
-
-
-backends.STANDINS["hand-written-corpus"] = corpus_request

@@ -28,7 +28,6 @@ def measure(
     cache: str | Path,
     limits: Mapping[str, int],
     generation: Mapping[str, Any],
-    judges: Mapping[str, str],
     seed: int,
     roles: Mapping[str, Any] | None = None,
     mirror: str | None = None,
@@ -41,7 +40,7 @@ def measure(
     `roles` are the profile's, for judges that are models.
     """
     extra = {"Twins": [Question.make(twin.question, twin.source, twin_of=twin.meta.get("twin_of")) for twin in twins]}
-    asked = Judges(judges, roles=roles, journals=Path(cache) / "judges")
+    asked = Judges(roles, Path(cache) / "judges")
     items: list[ItemResult] = []
     for variant in variants:
         items += evaluate(

@@ -14,8 +14,8 @@ from star1lib.errors import UserError
 
 THINK_OPEN = "<think>\n"
 NO_THINKING = "<think>\n\n</think>\n\n"
-_OPENING = re.compile(r"\s*<think>")
 _CLOSING = "</think>"
+_TAG = re.compile(r"<(/?)think(?:ing)?>")
 
 
 class Thought(NamedTuple):
@@ -31,27 +31,52 @@ def split_thinking(text: str, thinking_opened: bool = False) -> Thought:
 
     `thinking_opened` says that the prompt already opened the thinking, so the text starts inside it.
     The answer is what follows the last `</think>`; a thinking that was opened and never closed has the
-    state "open" and an empty answer. A closing tag without an opening one still ends a thinking.
+    state "open" and an empty answer, whatever stood before it. A closing tag without an opening one still
+    ends a thinking. A tag inside a sentence is a mention and opens nothing.
     """
-    before, closing, answer = text.rpartition(_CLOSING)
-    opening = _OPENING.match(answer)
-    if opening or (thinking_opened and not closing):
-        thinking = text if not closing else before + answer
-        return Thought(_strip_tags(thinking), "", "open")
+    tags = list(_TAG.finditer(text))
+    closing = next((tag for tag in reversed(tags) if tag[1]), None)
+    end = closing.end() if closing else 0
+    if (thinking_opened and not closing) or any(_opens(text, end, tag) for tag in tags if tag.start() >= end):
+        return Thought(_TAG.sub("", text).strip(), "", "open")
     if closing:
-        return Thought(_strip_tags(before), answer.strip(), "closed")
+        return Thought(_TAG.sub("", text[: closing.start()]).strip(), text[end:].strip(), "closed")
     return Thought("", text.strip(), "none")
 
 
-def _strip_tags(text: str) -> str:
-    return text.replace("<think>", "").replace(_CLOSING, "").strip()
+def _opens(text: str, start: int, tag: re.Match[str]) -> bool:
+    """True when `tag` begins the text, a line or a sentence."""
+    before = text[max(start, tag.start() - 40) : tag.start()]
+    return not before.strip() or before.rstrip(" \t")[-1] in "\n.!?:>"
+
+
+def thought_of(output: Any, thinking_opened: bool = False) -> Thought:
+    """The response in an Inspect `ModelOutput`, its thinking from a content part of its own or split off the text.
+
+    Tags that a server leaves in the text beside such a part are split off too. A refusal that the server reports
+    in its own field is an answer: it never was inside a thinking.
+    """
+    message = output.message if output.choices else None
+    parts: list[Any] = message.content if message and isinstance(message.content, list) else []
+    reasoning = [part.reasoning for part in parts if part.type == "reasoning"]
+    refused = any(getattr(part, "refusal", None) for part in parts)
+    thought = split_thinking(message.text if message else "", thinking_opened and not reasoning and not refused)
+    if not reasoning:
+        return thought
+    ended = thought.answer or (output.metadata or {}).get("thinking") == "closed"
+    state: Literal["closed", "open"] = "closed" if ended and thought.state != "open" else "open"
+    return Thought("\n".join(reasoning).strip() or thought.thinking, thought.answer, state)
 
 
 def join_thinking(thinking: str, answer: str) -> str:
-    """A response as the released rows write it: the trace between tags, then the answer; or the answer alone."""
+    """A response as the released rows write it: the trace between tags, then the answer; or the answer alone.
+
+    Tags inside either part are dropped, with what an answer's own closing tag ends: each stands once.
+    """
+    answer = split_thinking(answer).answer or answer.strip()
     if not thinking.strip():
-        return answer.strip()
-    return f"{THINK_OPEN}{thinking.strip()}\n{_CLOSING}\n\n{answer.strip()}"
+        return answer
+    return f"{THINK_OPEN}{_TAG.sub('', thinking).strip()}\n{_CLOSING}\n\n{answer}"
 
 
 def opens_thinking(tokenizer: Any) -> bool:

@@ -1,12 +1,14 @@
-"""Roles of the method and who plays them: one checked record per role, read from the profile.
+"""Roles of the method and who plays them: a word for a player without a model, or an Inspect model with its settings.
 
-A secret never enters a profile: a role names the environment variable that holds its key.
+`{"teacher": "offline"}` or `{"teacher": {"model": "openai/gpt-4o-2024-11-20", "max_tokens": 8000}}`: one switch a
+role, handed in by whoever runs a stage. A key never stands in it: Inspect's providers read theirs from the
+environment, or from the variable that `api_key_env` names.
 """
 
 from __future__ import annotations
 
+import difflib
 import ipaddress
-import os
 import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
@@ -17,24 +19,28 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from star1lib.errors import UserError
 from star1lib.records import first_error
 
-BackendName = Literal["openai", "azure", "deepseek", "nvidia", "vllm", "transformers", "standin"]
-ROLE_NAMES = (
-    "classifier",
-    "teacher",
-    "scorer",
-    "benign_rewriter",
-    "benign_scorer",
-    "refusal_judge",
-    "harm_judge",
-)
-# Address and key variable of the hosted services; `openai` with a base_url is any compatible server.
-_SERVICES: dict[str, tuple[str | None, str]] = {
-    "openai": ("https://api.openai.com/v1", "OPENAI_API_KEY"),
-    "azure": (None, "AZURE_OPENAI_API_KEY"),
-    "deepseek": ("https://api.deepseek.com/v1", "DEEPSEEK_API_KEY"),
-    "nvidia": ("https://integrate.api.nvidia.com/v1", "NVIDIA_API_KEY"),
+OFFLINE, RELEASED = "offline", "released"
+# The roles, and the words that name a player of each without a model.
+WORDS: dict[str, tuple[str, ...]] = {
+    "classifier": (OFFLINE,),
+    "teacher": (OFFLINE, RELEASED),
+    "scorer": (OFFLINE, RELEASED),
+    "benign_rewriter": (OFFLINE,),
+    "benign_scorer": (OFFLINE,),
+    "refusal_judge": (OFFLINE,),
+    "harm_judge": (OFFLINE,),
 }
-BATCH_DISCOUNT = 0.5  # what a hosted Batch API charges of the usual price
+# Inspect's providers; a test compares them with its registry, so that this check does not have to load Inspect.
+PROVIDERS = frozenset({
+    "anthropic", "azureai", "bedrock", "cloudflare", "deepseek", "fireworks", "google", "grok", "groq", "hf",
+    "hf-inference-providers", "litellm-proxy", "llama-cpp-python", "meta", "mistral", "mockllm", "moonshot", "nnterp",
+    "none", "ollama", "openai", "openai-api", "openai-api-completions", "openrouter", "perplexity", "sagemaker",
+    "sambanova", "sglang", "star1", "together", "transformer_lens", "vllm", "vllm-completions",
+})  # fmt: skip
+LOCAL = frozenset({"hf", "vllm", "vllm-completions", "sglang", "llama-cpp-python", "mockllm", "ollama", "star1"})
+BATCHING = frozenset({"openai", "azureai", "anthropic", "google", "grok", "together"})
+BATCH_DISCOUNT = 0.5  # what a hosted batch interface charges of the usual price
+_SECRETS = ("api_key", "key", "token", "secret", "password")
 Positive = Annotated[int, Field(gt=0)]
 
 
@@ -52,69 +58,48 @@ class Price(BaseModel):
 
 
 class Role(BaseModel):
-    """Who plays a role and how: backend, model, sampling, limits.
+    """An Inspect model in a role, with its settings.
 
-    `rpm` and `tpm` are requests and tokens per minute, `max_cost_usd` the most that this role may cost
-    over the life of its journal, `timeout_s` the seconds one attempt may take. `token_field` is the
-    request field that caps the output (newer OpenAI models want `max_completion_tokens`). `extra` is
-    passed to the server as it is. `batch` sends the requests through the OpenAI Batch API.
+    `model` is Inspect's name of it, provider first: `openai/gpt-4o-2024-11-20`; `openai-api/<service>/<model>` with
+    `base_url` is any server with OpenAI's interface. `max_connections` is how many calls are open at once (None:
+    Inspect finds out), `timeout_s` the seconds that one attempt may take, `max_cost_usd` the most that this role may
+    cost over the life of its folder. `structured` asks the server to hold the answer to its JSON schema, `batch` uses
+    the provider's batch interface, `extra_body` goes to the server as it is. `asks` is what a harm judge is asked:
+    Llama-Guard's own question, yes or no, or a rubric of 1 to 5.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str
-    backend: BackendName
-    model: str = Field(min_length=1)
+    model: str
+    base_url: str | None = None
+    api_key_env: str | None = None
     temperature: float | None = Field(default=0.0, ge=0, le=2)
-    top_p: float | None = Field(default=1.0, gt=0, le=1)
+    top_p: float | None = Field(default=None, gt=0, le=1)
     max_tokens: Positive = 1024
     seed: int | None = None
     structured: bool = False
-    concurrency: Positive = 16
-    rpm: Positive | None = None
-    tpm: Positive | None = None
-    max_cost_usd: float | None = Field(default=None, gt=0)
-    retries: int = Field(default=6, ge=0)
-    backoff_s: float = Field(default=1.0, ge=0)
-    timeout_s: float = Field(default=600.0, gt=0)
-    base_url: str | None = None
-    api_key_env: str | None = None
-    api_version: str | None = None
-    token_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
-    extra: dict[str, Any] = Field(default_factory=dict)
+    max_connections: Positive | None = None
+    max_retries: int = Field(default=6, ge=0)
+    timeout_s: Positive = 600
     batch: bool = False
-    batch_size: Positive = 8
+    max_cost_usd: float | None = Field(default=None, gt=0)
     price: Price | None = None
+    extra_body: dict[str, Any] = Field(default_factory=dict)
+    asks: Literal["guard", "yes_no", "rubric"] = "guard"
 
     @property
-    def remote(self) -> bool:
-        """True when requests go over HTTP."""
-        return self.backend in _SERVICES
-
-    @property
-    def address(self) -> str | None:
-        """The server's base URL, or None for a role that is played in this process."""
-        return self.base_url or _SERVICES.get(self.backend, (None, ""))[0]
-
-    @property
-    def key_variable(self) -> str:
-        """The environment variable that holds this role's key; empty when none is needed."""
-        if not self.remote:
-            return ""
-        if self.api_key_env:
-            return self.api_key_env
-        return "" if is_loopback(self.address) else _SERVICES[self.backend][1]
+    def provider(self) -> str:
+        """The part of the model's name that says who serves it."""
+        return self.model.split("/")[0]
 
     def settings(self) -> dict[str, Any]:
-        """What shapes an answer beside model and messages; part of the journal's key."""
-        return {
-            "temperature": self.temperature,
-            "top_p": self.top_p,
-            "max_tokens": self.max_tokens,
-            "seed": self.seed,
-            "structured": self.structured,
-            "extra": self.extra,
-        }
+        """What shapes an answer beside its messages; answers belong to the server and the model that gave them."""
+        limits = {"name", "api_key_env", "max_connections", "max_retries", "timeout_s", "batch", "max_cost_usd"}
+        return self.model_dump(exclude=limits | {"price", "asks"})
+
+
+Player = Role | Literal["offline", "released"]
 
 
 def is_loopback(url: str | None) -> bool:
@@ -128,27 +113,27 @@ def is_loopback(url: str | None) -> bool:
         return False
 
 
-def api_key(role: Role) -> str:
-    """The key of `role` from the environment; a loopback server without one gets a placeholder.
+def load(given: Mapping[str, Any], prices: Mapping[str, Any] | None = None) -> dict[str, Player]:
+    """Who plays each role: the roles of a profile checked, and `offline` for those that it does not name.
 
-    Raises :class:`UserError` naming the variable when it is not set.
-    """
-    if not (variable := role.key_variable):
-        return "none"
-    if not (key := os.environ.get(variable, "").strip()):
-        raise UserError(f"role '{role.name}': the environment variable {variable} is not set; export your key in it.")
-    return key
-
-
-def load(profile_roles: Mapping[str, Any], prices: Mapping[str, Any] | None = None) -> dict[str, Role]:
-    """Check the `roles:` of a profile and give each role the price of its model from `prices:`.
-
-    `prices` maps a model to `{input, output}` in USD per million tokens. Raises :class:`UserError`
-    naming role and field for anything that does not fit; a key written into the profile is refused
-    without being repeated.
+    `prices` maps a model to `{input, output}` in USD per million tokens. Raises :class:`UserError` naming role and
+    field for anything that does not fit; a key written into a profile is refused without being repeated.
     """
     table = {str(model): _price(str(model), row) for model, row in (prices or {}).items()}
-    return {str(name): _role(str(name), fields, table) for name, fields in profile_roles.items()}
+    if unknown := sorted(set(given) - set(WORDS)):
+        raise UserError(f"roles.{unknown[0]}: no such role; {_meant(unknown[0], WORDS)}")
+    players: dict[str, Player] = dict.fromkeys(WORDS, "offline")
+    return players | {name: _player(name, value, table) for name, value in given.items()}
+
+
+def models(players: Mapping[str, Player]) -> dict[str, Role]:
+    """The roles among `players` that a model plays."""
+    return {name: player for name, player in players.items() if isinstance(player, Role)}
+
+
+def _meant(name: str, known: Mapping[str, Any] | frozenset[str]) -> str:
+    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return (f"did you mean '{close[0]}'? " if close else "") + f"known: {', '.join(sorted(known))}."
 
 
 def _price(model: str, row: Any) -> Price:
@@ -160,37 +145,45 @@ def _price(model: str, row: Any) -> Price:
         ) from err
 
 
-def _role(name: str, fields: Any, prices: Mapping[str, Price]) -> Role:
-    if not isinstance(fields, Mapping):
-        raise UserError(f"role '{name}': a table of fields is needed (backend, model, ...).")
-    if any(str(field).lower() in ("api_key", "key", "token", "secret", "password") for field in fields):
-        raise UserError(f"role '{name}': keys do not belong into a profile; put it in the environment variable that "
+def _player(name: str, value: Any, prices: Mapping[str, Price]) -> Player:
+    words = " or ".join(WORDS[name])
+    if isinstance(value, str):
+        if value not in WORDS[name]:
+            raise UserError(f"roles.{name}: '{value}' is nobody; name {words}, or a model: {{model: provider/name}}.")
+        return "released" if value == RELEASED else "offline"
+    if not isinstance(value, Mapping):
+        raise UserError(f"roles.{name}: {words} or a table of fields (model, max_tokens, ...) is needed.")
+    if any(str(field).lower() in _SECRETS for field in value):
+        raise UserError(f"roles.{name}: keys do not belong into a profile; put it in the environment variable that "
                         "'api_key_env' names.")  # fmt: skip
-    variable = fields.get("api_key_env")
+    variable = value.get("api_key_env")
     if variable is not None and not re.fullmatch(r"[A-Z_][A-Z0-9_]*", str(variable)):
-        raise UserError(f"role '{name}': 'api_key_env' must be the name of an environment variable, in capitals.")
+        raise UserError(f"roles.{name}: 'api_key_env' must be the name of an environment variable, in capitals.")
     try:
-        role = Role.model_validate({"name": name, **fields})
+        role = Role.model_validate({"name": name, **value})
     except ValidationError as err:
-        raise UserError(f"role '{name}': {first_error(err)}; correct the profile's roles.") from err
-    _check_address(role)
+        raise UserError(f"roles.{name}: {first_error(err)}; correct the profile's roles.") from err
+    _check(role)
     role = role if role.price else role.model_copy(update={"price": prices.get(role.model)})
     if role.max_cost_usd is not None and role.price is None:
-        raise UserError(f"role '{name}': 'max_cost_usd' needs the price of '{role.model}'; add it under 'prices:'.")
+        raise UserError(f"roles.{name}: 'max_cost_usd' needs the price of '{role.model}'; add it under 'prices:'.")
     return role
 
 
-def _check_address(role: Role) -> None:
-    if not role.remote:
-        if role.base_url:
-            raise UserError(f"role '{role.name}': backend '{role.backend}' takes no 'base_url'; remove it or use "
-                            "backend 'openai' for a server.")  # fmt: skip
+def _check(role: Role) -> None:
+    where = f"roles.{role.name}"
+    if role.provider not in PROVIDERS or role.model.count("/") < (2 if role.provider.startswith("openai-api") else 1):
+        raise UserError(f"{where}: model '{role.model}' must be Inspect's name of it, as openai/gpt-4o or "
+                        f"openai-api/service/model; {_meant(role.provider, PROVIDERS)}")  # fmt: skip
+    if role.batch and role.provider not in BATCHING:
+        raise UserError(f"{where}: 'batch' is offered by {', '.join(sorted(BATCHING))}; set it to false.")
+    if role.batch and role.name.endswith("_judge"):
+        raise UserError(f"{where}: a judge answers while the evaluation waits, so it cannot be batched.")
+    if role.base_url is None:
         return
-    parts = urlsplit(role.address or "")
+    parts = urlsplit(role.base_url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise UserError(f"role '{role.name}': 'base_url' must be the http(s) address of the server.")
+        raise UserError(f"{where}: 'base_url' must be the http(s) address of the server.")
     if parts.username or parts.password or parts.query:
-        raise UserError(f"role '{role.name}': 'base_url' must not carry a user, a password or a query; use "
-                        "'api_key_env' for the key.")  # fmt: skip
-    if role.batch and role.backend not in ("openai", "azure"):
-        raise UserError(f"role '{role.name}': 'batch' is offered by OpenAI and Azure only; set it to false.")
+        raise UserError(f"{where}: 'base_url' must not carry a user, a password or a query; use 'api_key_env' for the "
+                        "key.")  # fmt: skip

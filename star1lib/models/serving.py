@@ -56,7 +56,7 @@ def serve(
 ) -> Iterator[Server]:
     """Serve `checkpoint` until the block ends; the key is `VLLM_API_KEY`, else a random one.
 
-    A server that dies or is not ready after `timeout` seconds is a :class:`UserError` with its log's last line.
+    A server that dies or is not ready after `timeout` seconds is a :class:`UserError` with the log's last error.
     """
     if not python.exists():
         raise UserError(f"{python}: no such Python; run `make serve` once to set up vLLM, or name another.")
@@ -113,11 +113,11 @@ def _wait(child: subprocess.Popen[bytes], server: Server, log: Path, timeout: fl
     end = time.monotonic() + timeout
     while time.monotonic() < end:
         if child.poll() is not None:
-            raise UserError(f"vLLM: the server ended with code {child.returncode}: {_last_line(log, server.api_key)}")
+            raise UserError(f"vLLM: the server ended with code {child.returncode}: {_reason(log, server.api_key)}")
         if _ready(server):
             return
         time.sleep(0.1)
-    raise UserError(f"vLLM: the server was not ready after {timeout:g} s: {_last_line(log, server.api_key)}")
+    raise UserError(f"vLLM: the server was not ready after {timeout:g} s: {_reason(log, server.api_key)}")
 
 
 def _ready(server: Server) -> bool:
@@ -133,9 +133,11 @@ def _ready(server: Server) -> bool:
         return False
 
 
-def _last_line(log: Path, key: str) -> str:
-    lines = log.read_text(encoding="utf-8", errors="replace").replace(key, "***").split("\n")
-    return shorten(next((line for line in reversed(lines) if line.strip()), "its log is empty"), 200)
+def _reason(log: Path, key: str) -> str:
+    """The last line of the log that names an error, else its last line."""
+    text = log.read_text(encoding="utf-8", errors="replace").replace(key, "***")
+    lines = [line.strip() for line in text.split("\n") if line.strip()] or ["its log is empty"]
+    return shorten(next((line for line in reversed(lines) if "Error: " in line), lines[-1]), 200)
 
 
 def _stop(child: subprocess.Popen[bytes]) -> None:

@@ -1,4 +1,4 @@
-"""Benign twins against over-refusal (paper 4.3): a harmless rewrite, an answer, three scores, and only 5/5/5 kept."""
+"""Benign variants against over-refusal (paper 4.3): a harmless rewrite, an answer, three scores, only 5/5/5 kept."""
 
 from __future__ import annotations
 
@@ -7,23 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from star1lib.deliberation import prompts, teachers
-from star1lib.models.api import backends
-from star1lib.models.api.parsing import (
-    BENIGN_SCORES_SCHEMA,
-    REWRITE_SCHEMA,
-    BenignScores,
-    ErrorRow,
-    parse_benign_scores,
-    parse_rewrite,
-)
-from star1lib.policies import CATEGORIES, OTHER, RULES
+from star1lib.models.answers import BenignScores, ErrorRow, Rewrite
+from star1lib.policies import RULES
 from star1lib.records import Example, question_id
 from star1lib.safeguards import sexualizes_minor
-from star1lib.selection import reading, scorers
+from star1lib.selection import reading
 
 if TYPE_CHECKING:
     from star1lib.collection.corpus import Corpus
-    from star1lib.models.api.backends import Request
     from star1lib.models.roles import Role
 
 _FEW_WORDS = 8
@@ -52,43 +43,35 @@ def score_twin(question: str, thinking: str, answer: str) -> BenignScores:
 def make_with_models(
     examples: Sequence[Example], roles: Mapping[str, Role], folder: Path
 ) -> tuple[list[Example], list[ErrorRow]]:
-    """Rewrite, answer and score a twin of each example's question with the models of `roles` (4.3).
+    """Rewrite, answer and score a benign variant of each example's question with the models of `roles` (4.3).
 
-    Uses `benign_rewriter`, `teacher` and `benign_scorer`; journals lie in `folder`. Returns the twins
-    scored 5/5/5 with their scores in `meta`, and an error row for each question that got no scored twin.
+    Uses `benign_rewriter`, `teacher` and `benign_scorer`; their answers are kept in `folder`. Returns the variants
+    scored 5/5/5 with their scores in `meta`, and an error row for each question that got no scored variant.
     """
-    from star1lib.models.api import engine
+    from star1lib.models import calls
 
     originals = list({example.id: example for example in examples}.values())
-    rewrites, errors = engine.ask(
+    rewrites, errors = calls.ask(
         roles["benign_rewriter"],
-        [
-            engine.Request(e.id, prompts.rewrite_benign(e.question), schema=REWRITE_SCHEMA, screen=e.question)
-            for e in originals
-        ],
-        parse_rewrite,
-        folder / "benign_rewriter.journal",
+        [calls.Request(e.id, prompts.rewrite_benign(e.question), e.question) for e in originals],
+        Rewrite,
+        folder / "benign_rewriter",
     )
-    pairs, repeated = _new_questions(originals, rewrites)
-    answered, unanswered = _answer(pairs, roles["teacher"], folder / "benign_teacher.journal")
-    scores, unscored = engine.ask(
+    pairs, repeated = _new_questions(originals, {name: value.question for name, value in rewrites.items()})
+    answered, unanswered = _answer(pairs, roles["teacher"], folder / "benign_teacher")
+    scores, unscored = calls.ask(
         roles["benign_scorer"],
         [
-            engine.Request(
-                twin.id,
-                prompts.score_benign(twin.question, twin.thinking, twin.answer),
-                schema=BENIGN_SCORES_SCHEMA,
-                screen=twin.question,
-            )
-            for twin in answered
+            calls.Request(made.id, prompts.score_benign(made.question, made.thinking, made.answer), made.question)
+            for made in answered
         ],
-        parse_benign_scores,
-        folder / "benign_scorer.journal",
+        BenignScores,
+        folder / "benign_scorer",
     )
     kept = [
-        twin.model_copy(update={"meta": {**twin.meta, "benign_scores": scores[twin.id].model_dump()}})
-        for twin in answered
-        if twin.id in scores and scores[twin.id].all_five()
+        made.model_copy(update={"meta": {**made.meta, "benign_scores": scores[made.id].model_dump()}})
+        for made in answered
+        if made.id in scores and scores[made.id].all_five()
     ]
     return kept, [*errors, *repeated, *unanswered, *unscored]
 
@@ -112,16 +95,15 @@ def _new_questions(
     return pairs, errors
 
 
-def _answer(pairs: Sequence[tuple[Example, str]], teacher: Role, journal: Path) -> tuple[list[Example], list[ErrorRow]]:
-    from star1lib.models.api import engine
+def _answer(pairs: Sequence[tuple[Example, str]], teacher: Role, folder: Path) -> tuple[list[Example], list[ErrorRow]]:
+    from star1lib.models import calls
 
-    requests = [engine.Request(question_id(text), prompts.answer_benign(text), screen=text) for _, text in pairs]
+    requests = [calls.Request(question_id(text), prompts.answer_benign(text), text) for _, text in pairs]
     made: list[Example] = []
     errors: list[ErrorRow] = []
-    for (origin, text), reply in zip(pairs, engine.run(teacher, requests, journal), strict=True):
-        if reply.outcome != "ok" or not reply.text.strip():
-            reason = f"{reply.outcome}: {reply.error}" if reply.outcome != "ok" else "the answer is empty"
-            errors.append(ErrorRow(id=reply.id, reason=reason, raw=reply.text))
+    for (origin, text), reply in zip(pairs, calls.run(teacher, requests, folder), strict=True):
+        if reply.outcome != "ok":
+            errors.append(ErrorRow(id=reply.id, reason=f"{reply.outcome}: {reply.error}", raw=reply.text))
             continue
         made.append(
             Example(
@@ -155,26 +137,3 @@ def hand_written(corpus: Corpus) -> list[Example]:
         if row.kind == "twin"
     ]
     return [twin for twin in made if score_twin(twin.question, twin.thinking, twin.answer).all_five()]
-
-
-def rules_request(request: Request) -> str:
-    """Scorer and benign scorer stand-in for the engine: the rule scores of what the prompt shows, as JSON."""
-    blocks = prompts.read_blocks(request.messages)
-    question, thinking, answer = blocks["request"], blocks["thinking"], blocks["reply"]
-    if request.schema == BENIGN_SCORES_SCHEMA:
-        return score_twin(question, thinking, answer).model_dump_json()
-    category = [name for name in CATEGORIES if f"Policy: {name}\n" in blocks["policies"]] or [OTHER]
-    return scorers.score(
-        Example(
-            id=request.id,
-            question=question,
-            source="prompt",
-            category=category,
-            thinking=thinking,
-            answer=answer,
-            teacher="prompt",
-        )
-    ).model_dump_json()
-
-
-backends.STANDINS["rules"] = rules_request

@@ -6,22 +6,39 @@ score with the three released criteria. A folder written here opens with `datase
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from star1lib.collection.released import CRITERIA
 from star1lib.errors import UserError
 from star1lib.files import atomic_path, write_json, write_manifest, write_text
 from star1lib.models.chat import join_thinking
 from star1lib.records import Example
 
 COLUMNS = ("id", "question", "response", "category", "source", "score")
-CRITERIA = {
-    "Content_Safety_Compliance": "compliance",
-    "Relevancy_and_No_Redundant_Content": "relevancy",
-    "Accuracy_of_Thinking_Process": "accuracy",
-}
+_BODY = """
+# {name}
+
+{count} questions with a thinking trace over written safety policies and an answer, made by the method of *STAR-1: Safer
+Alignment of Reasoning LLMs with 1K Data* with star1lib. Answered by: {teachers}.
+
+| column | content |
+|---|---|
+| `id` | hash of the normalised question |
+| `question` | the instruction |
+| `response` | `<think>` trace `</think>`, then the answer |
+| `category` | one or more of the safety categories |
+| `source` | the set that the question comes from |
+| `score` | three criteria, 0 to 10 each |
+{tables}
+## Use
+
+The questions name harms, and the answers decline or handle them safely: the set is for making models safer and for
+research on it. Each question stays under the licence of its source.
+"""
 
 
 def response_of(example: Example) -> str:
@@ -38,69 +55,47 @@ def row_of(example: Example) -> dict[str, Any]:
         "response": response_of(example),
         "category": list(example.category),
         "source": example.source,
-        "score": {name: getattr(score, short) for name, short in CRITERIA.items()} if score else None,
+        "score": {name: getattr(score, short) for short, name in CRITERIA.items()} if score else None,
     }
 
 
 def card(name: str, examples: Sequence[Example], licence: str, facts: Mapping[str, Any] | None = None) -> str:
-    """The dataset card: what it is, who made it, how many rows per category and source, and the terms of use."""
-    categories = Counter(label for example in examples for label in example.category)
-    sources = Counter(example.source for example in examples)
-    teachers = Counter(example.teacher for example in examples)
-    lines = [
-        "---",
-        f"license: {licence}",
-        "language: [en]",
-        "tags: [safety, reasoning, alignment]",
-        f"pretty_name: {_yaml(name)}",
-        "configs:",
-        "- config_name: default",
-        "  data_files:",
-        "  - split: train",
-        "    path: data.parquet",
-        "---",
-        "",
-        f"# {name}",
-        "",
-        f"{len(examples)} questions with a thinking trace over written safety policies and an answer, made by the "
-        "method of *STAR-1: Safer Alignment of Reasoning LLMs with 1K Data* with star1lib. "
-        f"Answered by: {', '.join(sorted(teachers)) or 'nobody'}.",
-        "",
-        "| column | content |",
-        "|---|---|",
-        "| `id` | hash of the normalised question |",
-        "| `question` | the instruction |",
-        "| `response` | `<think>` trace `</think>`, then the answer |",
-        "| `category` | one or more of eight safety categories |",
-        "| `source` | the set that the question comes from |",
-        "| `score` | three criteria, 0 to 10 each |",
-        "",
-        *_counts("category", categories),
-        *_counts("source", sources),
-    ]
-    if facts:
-        lines += ["| fact | value |", "|---|---|", *(f"| {key} | {_cell(value)} |" for key, value in facts.items()), ""]
-    lines += [
-        "## Use",
-        "",
-        "The questions name harms, and the answers decline or handle them safely: the set is for making models "
-        "safer and for research on it. Each question stays under the licence of its source.",
-        "",
-    ]
-    return "\n".join(lines)
+    """The dataset card: what it is, who made it, how many rows per category and source, and the terms of use.
+
+    Names, licence and facts may be any text: none of it becomes markup or a field of the front matter.
+    """
+    from huggingface_hub import DatasetCard, DatasetCardData
+
+    counted = (
+        ("category", "rows", Counter(label for example in examples for label in example.category).most_common()),
+        ("source", "rows", Counter(example.source for example in examples).most_common()),
+        ("fact", "value", (facts or {}).items()),
+    )
+    body = _BODY.format(
+        name=_inert(name),
+        count=len(examples),
+        teachers=", ".join(map(_inert, sorted({example.teacher for example in examples}))) or "nobody",
+        tables="".join(_table(*table) for table in counted if table[2]),
+    )
+    data = DatasetCardData(
+        license=licence,
+        language=["en"],
+        tags=["safety", "reasoning", "alignment"],
+        pretty_name=name,
+        configs=[{"config_name": "default", "data_files": [{"split": "train", "path": "data.parquet"}]}],
+    )
+    return str(DatasetCard(f"---\n{data.to_yaml()}\n---\n{body}"))
 
 
-def _yaml(text: str) -> str:
-    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+def _table(name: str, value: str, rows: Iterable[tuple[str, Any]]) -> str:
+    lines = (f"| {_inert(key)} | {_inert(content)} |" for key, content in rows)
+    return "\n".join(["", f"| {name} | {value} |", "|---|---|", *lines, ""])
 
 
-def _cell(value: Any) -> str:
-    return " ".join(str(value).split()).replace("|", "\\|")
-
-
-def _counts(title: str, counts: Counter[str]) -> list[str]:
-    rows = [f"| {_cell(name)} | {count} |" for name, count in counts.most_common()]
-    return [f"| {title} | rows |", "|---|---|", *rows, ""]
+def _inert(value: Any) -> str:
+    """`value` on one line, every character that Markdown or HTML may read as markup written by its number."""
+    text = re.sub(r"[^\w ,./()-]|_", lambda found: f"&#{ord(found[0])};", " ".join(str(value).split()))
+    return text.replace("www.", "www&#46;")
 
 
 def write(
@@ -113,7 +108,7 @@ def write(
 ) -> Path:
     """Write `data.json`, `data.parquet`, the card `README.md` and, last, the manifest; returns the folder.
 
-    Raises :class:`UserError` when there is nothing to export or two rows share an id.
+    Equal rows give equal bytes. Raises :class:`UserError` when there is nothing to export or two rows share an id.
     """
     if not examples:
         raise UserError(f"{folder}: there are no rows to export; select some first.")
@@ -128,15 +123,11 @@ def write(
     return folder
 
 
-def _write_parquet(path: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
-    import pyarrow as pa
-    from pyarrow import parquet
+def _write_parquet(path: Path, rows: list[dict[str, Any]]) -> Path:
+    from datasets import Dataset, Features, List, Value
 
-    types = dict.fromkeys(COLUMNS, pa.string()) | {
-        "category": pa.list_(pa.string()),
-        "score": pa.struct([(name, pa.int64()) for name in CRITERIA]),
-    }
-    schema = pa.schema(list(types.items()))
+    text, marks = Value("string"), {name: Value("int64") for name in CRITERIA.values()}
+    features = Features(dict.fromkeys(COLUMNS, text) | {"category": List(text), "score": marks})
     with atomic_path(path) as temporary:
-        parquet.write_table(pa.Table.from_pylist(list(rows), schema=schema), temporary)
+        Dataset.from_list(rows, features=features).to_parquet(str(temporary))
     return path

@@ -18,7 +18,7 @@ from star1lib.records import Example, Scores
 from star1lib.selection import reading as wording
 
 if TYPE_CHECKING:
-    from star1lib.models.api.parsing import ErrorRow
+    from star1lib.models.answers import ErrorRow
     from star1lib.models.roles import Role
 
 Refuses = Callable[[str], bool]
@@ -156,23 +156,22 @@ def score_all(examples: Sequence[Example], scorer: Callable[[Example], Scores] =
 
 
 def score_with_model(
-    examples: Sequence[Example], role: Role, journal: Path
+    examples: Sequence[Example], role: Role, folder: Path
 ) -> tuple[list[Scores | None], list[ErrorRow]]:
-    """Ask the scorer role, journaled and retried once (2.3).
+    """Ask the scorer role (2.3), its answers kept in `folder`.
 
     Returns scores in the order of `examples`, None for each that has an error row instead.
     """
-    from star1lib.models.api import engine, parsing
+    from star1lib.models import calls
 
     # Two traces may answer one question: the place in the list tells their requests apart.
     requests = [
-        engine.Request(
-            id=f"{index}:{example.id}",
-            messages=prompts.score(example.question, example.category, example.thinking, example.answer),
-            schema=parsing.SCORES_SCHEMA,
-            screen=example.question,
+        calls.Request(
+            f"{place}:{example.id}",
+            prompts.score(example.question, example.category, example.thinking, example.answer),
+            example.question,
         )
-        for index, example in enumerate(examples)
+        for place, example in enumerate(examples)
     ]
-    values, errors = engine.ask(role, requests, parsing.parse_scores, journal)
+    values, errors = calls.ask(role, requests, Scores, folder)
     return [values.get(request.id) for request in requests], errors

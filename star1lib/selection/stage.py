@@ -11,72 +11,81 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from star1lib.collection import corpus
-from star1lib.deliberation.stage import players
+from star1lib.collection import corpus, decontamination
 from star1lib.errors import UserError
 from star1lib.files import read_records, write_stage
-from star1lib.models import embed
+from star1lib.models import embed, roles
+from star1lib.models.answers import ErrorRow
 from star1lib.models.roles import Role
-from star1lib.records import Example, subset
-from star1lib.selection import audit, balance, benign
-from star1lib.selection import scorers as scoring
+from star1lib.records import Example, Removal, subset
+from star1lib.selection import audit, balance, benign, scorers
 from star1lib.selection.semantic import SemanticScorer
 
-Scorer = Literal["rules", "published", "role"]
 CRITERIA = ("compliance", "relevancy", "accuracy")
 _SIZES = (50, 100, 250, 500, 1000, 2500, 5000, 10_000, 41_000)
 
 
 @dataclass(frozen=True)
 class SelectionResult:
-    """The scored examples, the selection, the medium-scored rows, the twins, and who scored."""
+    """The scored examples, the selection, the medium-scored rows, the twins, who scored, and what overlaps a test."""
 
     scored: list[Example]
     chosen: balance.Selection
     medium: list[Example]
     twins: list[Example]
-    errors: list[dict[str, Any]]
+    errors: list[ErrorRow]
     scorer: str
+    overlaps: list[Removal]
 
 
 def select_folder(
     folder: str | Path,
     *,
-    scorer: str,
     size: int,
     medium_low: float,
-    roles: Mapping[str, Any] | None = None,
+    players: Mapping[str, Any] | None = None,
     out: str | Path,
+    decontaminated: str | Path | None = None,
 ) -> SelectionResult:
     """Score the examples of the deliberation stage and select `size` of them.
 
-    `scorer` is "rules" (offline), "published" (scores that came with the rows) or "role" (the model in
-    `roles`). Medium-scored rows have a mean of at least `medium_low` and not full marks (4.1).
+    `players` says who plays the scorer and who makes the benign variants (:func:`star1lib.models.roles.load`): rules,
+    the scores that came with released rows, or models. Medium-scored rows have a mean of at least `medium_low` and
+    not full marks (4.1). Rows and benign variants that come too close to a test question of the stage's folder
+    `decontaminated` are taken out, wherever they come from: released rows and variants were never in the pool.
     """
     folder = Path(folder)
-    examples = read_records(folder / "examples.jsonl", Example)
-    errors: list[dict[str, Any]] = []
-    if scorer == "rules":
-        scored = scoring.score_all(examples)
-    elif scorer == "published":
-        scored = _published(examples, folder)
-    elif scorer == "role":
-        asked = players(roles or {}, ("scorer", "teacher", "benign_rewriter", "benign_scorer"))
-        journals = Path(out) / "journals"
-        scored, errors = _by_role(examples, asked["scorer"], journals / "scorer.journal")
+    known = roles.load(players or {})
+    examples, overlaps = _apart(read_records(folder / "examples.jsonl", Example), decontaminated)
+    calls = Path(out) / "calls"
+    scorer = known["scorer"]
+    errors: list[ErrorRow] = []
+    if isinstance(scorer, Role):
+        scored, errors = _by_model(examples, scorer, calls / "scorer")
+    elif scorer == roles.RELEASED:
+        scored = _released(examples, folder)
     else:
-        raise UserError(f"scorer '{scorer}': known are rules, published, role; correct it in the profile.")
+        scored = scorers.score_all(examples)
     chosen = balance.select(_one_per_question(scored), size)
-    if scorer == "role":
+    asked = roles.models(known)
+    if "benign_rewriter" in asked:
+        if lacking := {"teacher", "benign_scorer"} - set(asked):
+            raise UserError(f"roles.{min(lacking)}: a model that rewrites needs a model here too; name one.")
         # Made of what was selected (4.3), not of the whole pool.
-        twins, failed = benign.make_with_models(chosen.kept, asked, journals)
-        errors += [error.model_dump() for error in failed]
+        twins, failed = benign.make_with_models(chosen.kept, asked, calls)
+        errors += failed
     else:
         twins = benign.hand_written(corpus.load())
+    twins, near = _apart(twins, decontaminated)
     medium = [example for example in balance.scored_between(scored, medium_low, 10) if not _full(example)]
-    return SelectionResult(scored, chosen, medium, twins, errors, scorer)
+    made_by = getattr(scorer, "model", str(scorer))
+    return SelectionResult(scored, chosen, medium, twins, errors, made_by, [*overlaps, *near])
+
+
+def _apart(examples: list[Example], folder: str | Path | None) -> tuple[list[Example], list[Removal]]:
+    return decontamination.against_tests_of(folder, examples) if folder else (examples, [])
 
 
 def _full(example: Example) -> bool:
@@ -93,26 +102,22 @@ def _one_per_question(scored: Sequence[Example]) -> list[Example]:
     return list(best.values())
 
 
-def _published(examples: list[Example], folder: Path) -> list[Example]:
+def _released(examples: list[Example], folder: Path) -> list[Example]:
     if any(example.score is None for example in examples):
-        raise UserError(f"{folder / 'examples.jsonl'}: rows without published scores; set `scorer: rules`.")
+        raise UserError(f"{folder / 'examples.jsonl'}: rows without released scores; set roles.scorer to offline.")
     return examples
 
 
-def _by_role(examples: Sequence[Example], role: Role, journal: Path) -> tuple[list[Example], list[dict[str, Any]]]:
-    scores, errors = scoring.score_with_model(examples, role, journal)
-    scored = [
-        example.model_copy(update={"score": score})
-        for example, score in zip(examples, scores, strict=True)
-        if score is not None
-    ]
-    return scored, [error.model_dump() for error in errors]
+def _by_model(examples: Sequence[Example], role: Role, folder: Path) -> tuple[list[Example], list[ErrorRow]]:
+    scores, errors = scorers.score_with_model(examples, role, folder)
+    pairs = zip(examples, scores, strict=True)
+    return [example.model_copy(update={"score": score}) for example, score in pairs if score is not None], errors
 
 
 def accepted_and_rejected(result: SelectionResult) -> list[tuple[Example, dict[str, str]]]:
     """One selected row, and the row with the lowest scores, each with the rule scorer's reasons per criterion."""
     low = sorted((example for example in result.scored if not _full(example)), key=balance.mean_score)
-    return [(example, scoring.judge(example).reasons) for example in (*result.chosen.kept[:1], *low[:1])]
+    return [(example, scorers.judge(example).reasons) for example in (*result.chosen.kept[:1], *low[:1])]
 
 
 def write(result: SelectionResult, folder: str | Path) -> None:
@@ -124,6 +129,7 @@ def write(result: SelectionResult, folder: str | Path) -> None:
         "twins": result.twins,
         "dropped": [asdict(dropped) for dropped in result.chosen.dropped],
         "errors": result.errors,
+        "overlaps": result.overlaps,
     }
     counts = {name: len(records) for name, records in files.items()}
     named: dict[str, Any] = {f"{name}.jsonl": records for name, records in files.items()}
@@ -154,9 +160,9 @@ def selection_table(result: SelectionResult) -> list[dict[str, Any]]:
     ]
 
 
-def scorers() -> dict[str, audit.Scorer]:
+def offline_scorers() -> dict[str, audit.Scorer]:
     """The offline scorers that the audit compares, by name: the rules, and the rules with sentence embeddings."""
-    return {"rules": scoring.score, "rules and embeddings": SemanticScorer(embed.encode)}
+    return {"rules": scorers.score, "rules and embeddings": SemanticScorer(embed.encode)}
 
 
 def audit_table(result: SelectionResult, *, rows: int, seed: int) -> list[dict[str, Any]]:
@@ -166,7 +172,7 @@ def audit_table(result: SelectionResult, *, rows: int, seed: int) -> list[dict[s
         return []
     return [
         {"scorer": name, **row}
-        for name, scorer in scorers().items()
+        for name, scorer in offline_scorers().items()
         for row in audit.scorer_table(good, scorer, seed=seed)
     ]
 
@@ -177,7 +183,7 @@ def agreement_table(result: SelectionResult, *, rows: int, seed: int) -> list[di
     traces = [*clean, *(audit.inject(example, flaw, seed) for flaw in audit.FLAWS for example in clean)]
     if not traces:
         return []
-    first, second = (list(map(scorer, traces)) for scorer in scorers().values())
+    first, second = (list(map(scorer, traces)) for scorer in offline_scorers().values())
     return audit.scorer_agreement(first, second)
 
 

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from star1lib.deliberation import prompts
+from star1lib.deliberation.prompts import Messages
 from star1lib.errors import UserError
-from star1lib.models.api.backends import Messages
-from star1lib.models.roles import BATCH_DISCOUNT, Price, Role
+from star1lib.models.roles import BATCH_DISCOUNT, BATCHING, LOCAL, Price, Role
 from star1lib.policies import CATEGORIES
 
 Counter = Callable[[str], int]
@@ -23,9 +23,10 @@ Counter = Callable[[str], int]
 CHARS_PER_TOKEN = 4.0
 RULE = f"{CHARS_PER_TOKEN:g} characters per token"
 TOKENS_PER_MESSAGE = 4
-# What one hosted call is assumed to take when no limit per minute binds first.
+# What one hosted call is assumed to take, and how many are open at once where the role does not say.
 TOKENS_PER_SECOND = 50.0
 SECONDS_TO_FIRST_TOKEN = 1.0
+CONNECTIONS = 20
 # Mean characters in the published 1,000 rows: thinking and answer of the teacher.
 THINKING_CHARS, ANSWER_CHARS = 1347, 474
 _SAMPLE = 400
@@ -47,7 +48,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class Bill:
-    """What a stage takes: tokens in total, USD (None without a known price), and hours at the role's limits."""
+    """What a stage takes: tokens in total, USD (None without a known price), and hours."""
 
     stage: str
     role: str
@@ -58,7 +59,6 @@ class Bill:
     price_usd: float | None
     batch_usd: float | None
     hours: float
-    bound_by: str
     counted_by: str
 
     def row(self) -> dict[str, Any]:
@@ -95,24 +95,18 @@ def _bill(stage: Stage, roles: Mapping[str, Role], prices: Mapping[str, Price], 
     tokens_in = calls * sum(sizes) / len(sizes) if sizes else 0.0
     expected = min(stage.output_tokens, role.max_tokens)
     tokens_out = calls * expected
-    price = role.price or prices.get(role.model) or (None if role.remote else Price(input=0, output=0))
+    price = role.price or prices.get(role.model) or (Price(input=0, output=0) if role.provider in LOCAL else None)
     cost = price.cost(tokens_in, tokens_out) if price else None
-    batch = cost * BATCH_DISCOUNT if cost is not None and role.backend in ("openai", "azure") else None
-    hours, bound = _hours(role, calls, tokens_in + tokens_out, expected)
+    batch = cost * BATCH_DISCOUNT if cost is not None and role.provider in BATCHING else None
+    hours = _hours(role, calls, expected)
     totals = calls, round(tokens_in), round(tokens_out)
-    return Bill(stage.name, role.name, role.model, *totals, cost, batch, hours, bound, how)
+    return Bill(stage.name, role.name, role.model, *totals, cost, batch, hours, how)
 
 
-def _hours(role: Role, calls: int, tokens: float, output: float) -> tuple[float, str]:
-    """Hours of a stage and what bounds them: a limit per minute, or the number of calls at a time."""
+def _hours(role: Role, calls: int, output: float) -> float:
+    """Hours of a stage by the number of calls that are open at once."""
     latency = SECONDS_TO_FIRST_TOKEN + output / TOKENS_PER_SECOND
-    times = {"concurrency": calls * latency / role.concurrency / 3600}
-    if role.rpm:
-        times["rpm"] = calls / role.rpm / 60
-    if role.tpm:
-        times["tpm"] = tokens / role.tpm / 60
-    bound = max(times, key=lambda name: times[name])
-    return times[bound], bound
+    return calls * latency / (role.max_connections or CONNECTIONS) / 3600
 
 
 def method_stages(
@@ -158,21 +152,21 @@ def _categories() -> Iterator[list[str]]:
 
 def table(bills: Sequence[Bill]) -> str:
     """The bills as a Markdown table with a total, and a note on how tokens were counted."""
-    head = "| stage | role | model | calls | input tokens | output tokens | USD | USD, batch | hours | bound by |"
-    lines = [head, "|---|---|---|--:|--:|--:|--:|--:|--:|---|"]
+    head = "| stage | role | model | calls | input tokens | output tokens | USD | USD, batch | hours |"
+    lines = [head, "|---|---|---|--:|--:|--:|--:|--:|--:|"]
     for bill in bills:
         cells = [bill.stage, bill.role, bill.model, f"{bill.calls:,}", f"{bill.input_tokens:,}"]
         cells += [f"{bill.output_tokens:,}", _usd(bill.price_usd), _usd(bill.batch_usd), f"{bill.hours:.2f}"]
-        lines.append("| " + " | ".join([*cells, bill.bound_by]) + " |")
+        lines.append("| " + " | ".join(cells) + " |")
     sums = [sum(getattr(bill, name) for bill in bills) for name in ("calls", "input_tokens", "output_tokens")]
     full = sum(bill.price_usd or 0.0 for bill in bills)
     cheapest = sum((bill.price_usd or 0.0) if bill.batch_usd is None else bill.batch_usd for bill in bills)
     cells = ["total", "", "", *(f"{value:,}" for value in sums), _usd(full), _usd(cheapest)]
-    lines.append("| " + " | ".join([*cells, f"{sum(bill.hours for bill in bills):.2f}", ""]) + " |")
+    lines.append("| " + " | ".join([*cells, f"{sum(bill.hours for bill in bills):.2f}"]) + " |")
     notes = [f"Input tokens counted by {how}." for how in sorted({bill.counted_by for bill in bills})]
     if unknown := sorted({bill.model for bill in bills if bill.price_usd is None}):
         notes.append(f"No price known for {', '.join(unknown)}: add it under 'prices:'; the total leaves it out.")
-    notes.append(f"Hours assume {TOKENS_PER_SECOND:g} tokens a second per call where no limit per minute binds.")
+    notes.append(f"Hours assume {TOKENS_PER_SECOND:g} tokens a second per call, and max_connections calls at once.")
     return "\n".join([*lines, "", *notes])
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from star1lib.collection import corpus
 from star1lib.errors import UserError
 from star1lib.files import read_records
-from star1lib.models.roles import load as load_roles
+from star1lib.models import roles
 from star1lib.records import Question
 from star1lib.study import bill
 from star1lib.study import stages as study
@@ -27,13 +27,13 @@ def table(profile: Profile, *, mirror: str | None = None, root: Path = Path()) -
 
     Raises :class:`UserError` when the profile names no model roles.
     """
-    roles = load_roles(profile.roles, profile.prices)
-    if "teacher" not in roles or not any(role.remote for role in roles.values()):
+    asked = roles.models(roles.load(profile.roles, profile.prices))
+    if "teacher" not in asked:
         raise UserError(f"profile '{profile.name}': its roles call no model, so there is no bill; try PROFILE=paper.")
     questions, pool, origin = _questions(profile, mirror, root)
     size = int(profile.notebooks.get("04_selection", {}).get("size", 1000))
     stages = bill.method_stages(questions, pool=pool, selected=size, traces=_traces(mirror))
-    bills = bill.estimate([stage for stage in stages if stage.role in roles], profile.prices, roles)
+    bills = bill.estimate([stage for stage in stages if stage.role in asked], profile.prices, asked)
     return f"prompts: {len(questions)} of {pool:,} questions, {origin}\n{bill.table(bills)}"
 
 

@@ -45,7 +45,8 @@ def readable(frame: pd.DataFrame) -> pd.DataFrame:
         if column in shown.columns:
             shown[column] = [f"{value:.2g}" for value in shown[column]]
     for column in shown.select_dtypes("float").columns:
-        shown[column] = shown[column].round(3)
+        # A tiny p-value or learning rate is not 0.
+        shown[column] = [f"{value:.2g}" if 0 < abs(value) < 0.001 else round(value, 3) for value in shown[column]]
     return shown.fillna("")
 
 

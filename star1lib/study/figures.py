@@ -32,8 +32,8 @@ class Figure:
     about: str
 
 
-def _funnel(data: dict[str, pd.DataFrame]) -> Any:
-    frame = data["funnel"].groupby("step", sort=False)[["before", "removed", "after"]].sum().reset_index()
+def _decontamination(data: dict[str, pd.DataFrame]) -> Any:
+    frame = data["decontamination"].groupby("step", sort=False)[["before", "removed", "after"]].sum().reset_index()
     names = ["collected", *frame["step"]]
     values = [int(frame["before"].iloc[0]), *(int(value) for value in frame["after"])]
     figure, (axes,) = parts.canvas(7.6, 3.4)
@@ -160,10 +160,10 @@ def _main(data: dict[str, pd.DataFrame]) -> Any:
 def _pipeline(data: dict[str, pd.DataFrame]) -> Any:
     from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
-    funnel, variants = data["funnel"], data["variants"]
+    steps, variants = data["decontamination"], data["variants"]
     scores, selection = data["scores"], data["selection"]
-    first = funnel[funnel["step"] == funnel["step"].iloc[0]]["before"].sum()
-    last = funnel[funnel["step"] == funnel["step"].iloc[-1]]["after"].sum()
+    first = steps[steps["step"] == steps["step"].iloc[0]]["before"].sum()
+    last = steps[steps["step"] == steps["step"].iloc[-1]]["after"].sum()
     traces = scores[scores["criterion"] == scores["criterion"].iloc[0]]["count"].sum()
     boxes = (
         ("2.1 diversity", f"{first:,} questions\ncollected"),
@@ -195,9 +195,13 @@ def _selected(data: dict[str, pd.DataFrame]) -> str:
 
 FIGURES: dict[str, Figure] = {
     "pipeline": Figure(
-        ("funnel", "scores", "selection", "balance", "variants"), _pipeline, "The pipeline with the counts of this run."
+        ("decontamination", "scores", "selection", "balance", "variants"),
+        _pipeline,
+        "The pipeline with the counts of this run.",
     ),
-    "funnel": Figure(("funnel",), _funnel, "Questions left after each step of deduplication and decontamination."),
+    "decontamination": Figure(
+        ("decontamination",), _decontamination, "Questions left after each step of deduplication and decontamination."
+    ),
     "categories": Figure(("categories",), _categories, "Questions per category as tagged here."),
     "scores": Figure(("scores",), _scores, "Scores per criterion, of clean traces and of traces with a known flaw."),
     "selection": Figure(("selection",), _selection, "Rows with full marks and selected rows per category."),

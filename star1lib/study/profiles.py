@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import difflib
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,15 @@ from pydantic import Field, ValidationError
 
 from star1lib import policies
 from star1lib.errors import UserError
+from star1lib.evaluation.benchmarks import REGISTRY
+from star1lib.files import parse_record, plain_name
+from star1lib.models import roles
 from star1lib.records import Record, first_error
 from star1lib.study import stages
+from star1lib.training.sft import TrainConfig
+from star1lib.training.variants import BASE, Recipe
+
+RESERVED = ("profile", "out", "mirror", "roles")
 
 
 class Profile(Record):
@@ -29,20 +37,34 @@ class Profile(Record):
     about: str = Field(min_length=1)
     common: dict[str, Any] = Field(default_factory=dict)
     notebooks: dict[str, dict[str, Any]] = Field(default_factory=dict)
-    roles: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    roles: dict[str, Any] = Field(default_factory=dict)
     prices: dict[str, dict[str, float]] = Field(default_factory=dict)
     offline: bool = True
     policies: str | None = None
 
 
+class _OnceLoader(yaml.SafeLoader):
+    """YAML's safe loader, which refuses a key that is given twice."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        """A mapping, each key once."""
+        seen: dict[Any, int] = {}
+        for key, _ in node.value:
+            line = key.start_mark.line + 1
+            if key.value in seen and key.tag != "tag:yaml.org,2002:merge":
+                raise yaml.YAMLError(f"'{key.value}' is given twice, in lines {seen[key.value]} and {line}")
+            seen[key.value] = line
+        return super().construct_mapping(node, deep)
+
+
 def load(name: str, root: Path = Path()) -> Profile:
     """Read `params/<name>.yaml`; a missing, misspelt or malformed profile is a :class:`UserError`."""
-    path = root / stages.PARAMS / f"{name}.yaml"
+    path = root / stages.PARAMS / f"{plain_name(name, 'profile')}.yaml"
     if not path.exists():
         known = sorted(file.stem for file in (root / stages.PARAMS).glob("*.yaml"))
         raise UserError(f"profile '{name}': {path} does not exist; {_meant(name, known)}")
     try:
-        value = yaml.safe_load(path.read_text(encoding="utf-8"))
+        value = yaml.load(path.read_text(encoding="utf-8"), Loader=_OnceLoader)  # a safe loader
     except (yaml.YAMLError, UnicodeDecodeError) as err:
         raise UserError(f"{path}: not valid YAML ({' '.join(str(err).split())[:160]}); correct that line.") from err
     if not isinstance(value, dict):
@@ -84,6 +106,7 @@ def _assignments(source: str, notebook: Path) -> dict[str, Any]:
 def check(profile: Profile, root: Path = Path()) -> None:
     """Raise :class:`UserError` for any section, key or value type that the notebooks do not know."""
     where = root / stages.PARAMS / f"{profile.name}.yaml"
+    roles.load(profile.roles, profile.prices)
     if profile.policies:
         policies.load(root / profile.policies)
     declared = {stage.name: declared_parameters(root / stage.notebook) for stage in stages.STAGES}
@@ -97,6 +120,9 @@ def check(profile: Profile, root: Path = Path()) -> None:
                     f"{_meant(key, list(declared[name]))}"
                 )
             _check_type(value, declared[name][key], f"{where}: notebooks.{name}.{key}")
+    for section in (profile.common, *profile.notebooks.values()):
+        for key, value in section.items():
+            _check_value(key, value, where)
     everywhere = {key for parameters in declared.values() for key in parameters}
     for key, value in profile.common.items():
         owners = [parameters for parameters in declared.values() if key in parameters]
@@ -111,6 +137,43 @@ def _check_type(value: Any, default: Any, where: str) -> None:
     if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
         return
     raise UserError(f"{where}: {type(default).__name__} expected, {type(value).__name__} found; correct the value.")
+
+
+def _check_value(key: str, value: Any, where: Path) -> None:
+    """What a nested or bounded setting may be: known fields, known names, possible numbers."""
+    if key in RESERVED:
+        raise UserError(f"{where}: '{key}' is set by the runner; remove it.")
+    place = f"{where}: {key}"
+    if key == "training":
+        parse_record(value, TrainConfig, place)
+    elif key == "generation":
+        from star1lib.evaluation.settings import protocol
+
+        protocol(**value) if "name" in value else _refuse(place, "needs a name: paper, plain or small")
+    elif key == "variants":
+        for name, recipe in value.items():
+            if plain_name(str(name), f"{place}: variant") == BASE:
+                _refuse(place, f"'{BASE}' is the model before training; choose another name")
+            parse_record(recipe if isinstance(recipe, dict) else {"recipe": recipe}, Recipe, f"{place}.{name}")
+    elif key == "limits":
+        for name, count in value.items():
+            if name not in REGISTRY:
+                _refuse(place, f"no benchmark '{name}'; {_meant(str(name), sorted(REGISTRY))}")
+            if not isinstance(count, int) or isinstance(count, bool) or count < 1:
+                _refuse(place, f"{name}: {count!r} given, a whole number from 1 on is needed")
+    elif key.endswith("_sets") and key not in ("train_sets", "test_sets"):
+        for name in value:
+            if name not in REGISTRY:
+                _refuse(place, f"no benchmark '{name}'; {_meant(str(name), sorted(REGISTRY))}")
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        if not math.isfinite(value) or value < 0:
+            _refuse(place, f"{value} given; a number from 0 on is needed")
+        if "threshold" in key and value > 1:
+            _refuse(place, f"{value} given; a threshold lies between 0 and 1")
+
+
+def _refuse(place: str, reason: str) -> None:
+    raise UserError(f"{place}: {reason}.")
 
 
 def parameters(profile: Profile, stage_name: str, *, mirror: str | None = None, root: Path = Path()) -> dict[str, Any]:
@@ -128,13 +191,11 @@ def parameters(profile: Profile, stage_name: str, *, mirror: str | None = None, 
     return values
 
 
-def _priced(profile: Profile) -> dict[str, dict[str, Any]]:
-    """The roles, each with the price of its model, so that a notebook is handed all it needs."""
-    prices = {role: profile.prices.get(str(fields.get("model"))) for role, fields in profile.roles.items()}
-    return {
-        role: {**fields, "price": prices[role]} if prices[role] else dict(fields)
-        for role, fields in profile.roles.items()
-    }
+def _priced(profile: Profile) -> dict[str, Any]:
+    """The roles, each model with its price, so that a notebook is handed all it needs."""
+    played = roles.load(profile.roles, profile.prices)
+    priced = {name: {"price": role.price.model_dump()} for name, role in roles.models(played).items() if role.price}
+    return {name: {**player, **priced[name]} if name in priced else player for name, player in profile.roles.items()}
 
 
 def _meant(name: str, known: list[str]) -> str:

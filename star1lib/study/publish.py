@@ -24,8 +24,8 @@ _TABLES = (
     "main", "summary", "averages", "findings", "safety", "safety_differences", "judges_crossed",
     "reasoning", "reasoning_differences",
     "quality", "quality_differences", "thinking", "thinking_differences", "over_refusal",
-    "over_refusal_differences", "over_seeds", "variants", "first", "roles", "sources", "funnel", "categories", "scores",
-    "selection",
+    "over_refusal_differences", "over_seeds", "variants", "first", "roles", "sources", "decontamination", "categories",
+    "scores", "selection",
     "balance", "scorer_audit", "scorer_agreement", "tagger_audit", "losses",
 )  # fmt: skip
 

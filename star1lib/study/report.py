@@ -23,7 +23,12 @@ from star1lib.study.display import readable
 _SECTIONS: tuple[tuple[str, str, tuple[str, ...], tuple[str, ...]], ...] = (
     ("result", "Result", ("main",), ("summary", "findings", "main")),
     ("pipeline", "The pipeline and who plays which role", ("pipeline",), ("roles",)),
-    ("data", "Data: sources, funnel, selection", ("funnel", "categories", "scores", "selection"), ("sources",)),
+    (
+        "data",
+        "Data: sources, decontamination, selection",
+        ("decontamination", "categories", "scores", "selection"),
+        ("sources",),
+    ),
     ("audits", "Audits of tagger and scorer", ("balance",), ("tagger_audit", "scorer_audit", "scorer_agreement")),
     ("training", "Training", ("losses",), ("variants",)),
     ("safety", "Safety", ("safety",), ("safety", "safety_differences", "judges_crossed")),

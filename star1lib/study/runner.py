@@ -6,8 +6,11 @@ a stage whose folder is damaged has its executed notebook removed first, so that
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import logging
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -15,7 +18,7 @@ from typing import Any
 
 from star1lib import policies
 from star1lib.errors import UserError
-from star1lib.files import atomic_path, read_json, verify_manifest, write_json, write_text
+from star1lib.files import atomic_path, lock, read_json, sweep, verify_manifest, write_json, write_text
 from star1lib.study import profiles, stages
 
 log = logging.getLogger(__name__)
@@ -79,12 +82,28 @@ def forget_damaged(profile: str, root: Path = Path()) -> list[str]:
 def write_graph(profile: profiles.Profile, *, mirror: str | None, root: Path = Path()) -> Path:
     """Write the parameter files that changed and `build/<profile>/graph.mk`; return the graph's path."""
     name = profile.name
-    forget_damaged(name, root)
-    for stage in stages.STAGES:
-        values = profiles.parameters(profile, stage.name, mirror=mirror, root=root)
-        target = root / params_file(name, stage.name)
-        if not target.exists() or read_json(target) != values:
-            write_json(target, values)
+    with lock(root / stages.BUILD / name, "graph"):
+        sweep(root / stages.BUILD / name)
+        forget_damaged(name, root)
+        for stage in stages.STAGES:
+            values = profiles.parameters(profile, stage.name, mirror=mirror, root=root)
+            target = root / params_file(name, stage.name)
+            if _bookkeeping(target) != values:
+                write_json(target, values)
+        return _write_graph(profile, root)
+
+
+def _bookkeeping(path: Path) -> Any:
+    """The content of a file that can be made again; None, with a warning, when it is damaged."""
+    try:
+        return read_json(path) if path.exists() else None
+    except UserError as err:
+        log.warning("%s (it is made again)", err)
+        return None
+
+
+def _write_graph(profile: profiles.Profile, root: Path) -> Path:
+    name = profile.name
     lines = ["# Written by `python -m star1lib graph`; do not edit.", ""]
     targets = [executed(name, stage.name) for stage in stages.STAGES]
     lines += [f"all: {' '.join(map(str, targets))}", ".PHONY: all", ""]
@@ -114,6 +133,7 @@ def run_stage(profile: profiles.Profile, name: str, *, root: Path = Path()) -> P
     `<name>.failed.ipynb`. Raises :class:`UserError` with the sentence that the notebook ended in.
     """
     import papermill
+    from nbclient.exceptions import DeadKernelError
     from papermill.exceptions import PapermillExecutionError
 
     stage = stages.stage(name)
@@ -123,8 +143,9 @@ def run_stage(profile: profiles.Profile, name: str, *, root: Path = Path()) -> P
     _announce(profile.name, stage, root)
     _environment(profile)
     started = time.monotonic()
+    _end_with_parent()
     try:
-        with atomic_path(target, suffix=".ipynb") as temporary:
+        with lock(root / stages.BUILD / profile.name, name), atomic_path(target, suffix=".ipynb") as temporary:
             try:
                 papermill.execute_notebook(
                     str(root / stage.notebook),
@@ -146,9 +167,20 @@ def run_stage(profile: profiles.Profile, name: str, *, root: Path = Path()) -> P
         raise UserError(
             f"{stage.name}: {err.ename}: {err.evalue} (the failed run is {failed}; look at its last cell and rerun)."
         ) from err
+    except (DeadKernelError, TimeoutError) as err:
+        raise UserError(
+            f"{stage.name}: the notebook's process died without a word, most likely for want of memory; close other "
+            "programs or lower batch_size, micro_batch_size or max_length in the profile, and run again."
+        ) from err
     failed.unlink(missing_ok=True)
     _record(profile.name, name, time.monotonic() - started, root)
     return target
+
+
+def _end_with_parent() -> None:
+    """Die when make dies (Linux); the notebook's kernel watches this process by itself."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(1, signal.SIGTERM, 0, 0, 0)  # PR_SET_PDEATHSIG
 
 
 def _announce(profile: str, stage: stages.Stage, root: Path) -> None:
@@ -184,9 +216,9 @@ def _environment(profile: profiles.Profile) -> None:
 
 
 def _timings(profile: str, root: Path) -> dict[str, float]:
-    path = root / stages.BUILD / profile / TIMINGS
-    value: Any = read_json(path) if path.exists() else {}
-    return {str(name): float(seconds) for name, seconds in value.items()}
+    value = _bookkeeping(root / stages.BUILD / profile / TIMINGS)
+    numbers = value.items() if isinstance(value, dict) else ()
+    return {str(name): float(seconds) for name, seconds in numbers if isinstance(seconds, int | float)}
 
 
 def _record(profile: str, name: str, seconds: float, root: Path) -> None:

@@ -1,13 +1,16 @@
 """Small tables between computing and drawing: `build/<profile>/tables/<name>.csv`.
 
 A notebook computes rows and writes a table; figures, report and README only read tables. A changed
-colour recomputes nothing.
+colour recomputes nothing. Text is quoted and nothing else is, so that every cell comes back as it was
+written: `"NA"` and `"007"` are text, `7` is a number. An empty text is a missing value.
 """
 
 from __future__ import annotations
 
-import csv
+import math
+import re
 from collections.abc import Mapping, Sequence
+from numbers import Number
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +19,8 @@ from star1lib.files import atomic_path
 
 if TYPE_CHECKING:
     import pandas as pd
+
+_CELL = re.compile(r'(?:"([^"]*(?:""[^"]*)*)"|([^",\n]*))(,|\n|\Z)')
 
 
 def folder(out: str | Path) -> Path:
@@ -27,15 +32,22 @@ def write(out: str | Path, name: str, rows: Sequence[Mapping[str, Any]]) -> Path
     """Write `rows` as the table `name` of the build `out`, atomically; columns in order of appearance."""
     path = folder(out) / f"{name}.csv"
     columns = list(dict.fromkeys(column for row in rows for column in row))
-    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as handle:
-        writer = csv.DictWriter(handle, fieldnames=columns, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows({key: _cell(value) for key, value in row.items()} for row in rows)
+    lines: list[list[Any]] = [columns, *([row.get(column) for column in columns] for row in rows)]
+    text = "".join(",".join(map(_cell, line)) + "\n" for line in lines)
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(text.encode("utf-8", "backslashreplace"))
     return path
 
 
-def _cell(value: Any) -> Any:
-    return round(value, 6) if isinstance(value, float) else value
+def _cell(value: Any) -> str:
+    if value is None or value != value or value == "":
+        return ""
+    if isinstance(value, float):
+        # Tiny p-values and learning rates keep their digits; six places are enough for everything else.
+        return str(float(f"{value:.6g}") if abs(value) < 1 else round(float(value), 6))
+    if not isinstance(value, str) and (isinstance(value, Number) or str(value) in ("True", "False")):
+        return str(value)
+    return '"' + str(value).replace('"', '""') + '"'
 
 
 def read(out: str | Path, name: str) -> pd.DataFrame:
@@ -46,11 +58,32 @@ def read(out: str | Path, name: str) -> pd.DataFrame:
     if not path.exists():
         raise UserError(f"{path}: the table is missing; run `make reproduce` so that its notebook writes it.")
     try:
-        return pd.read_csv(path)
-    except pd.errors.EmptyDataError:
-        return pd.DataFrame()
-    except (pd.errors.ParserError, UnicodeDecodeError) as err:
+        header, *rows = list(_lines(path.read_bytes().decode("utf-8"))) or [[]]
+        return pd.DataFrame({column: list(cells) for column, *cells in zip(header, *rows, strict=True)})
+    except ValueError as err:
         raise UserError(f"{path}: damaged ({err}); delete it and run `make reproduce`.") from err
+
+
+def _lines(text: str) -> list[list[Any]]:
+    lines: list[list[Any]] = [[]]
+    place = 0
+    while place < len(text):
+        if not (cell := _CELL.match(text, place)):
+            raise ValueError(f"character {place} is in no cell")
+        lines[-1].append(_value(cell[2]) if cell[1] is None else cell[1].replace('""', '"'))
+        if cell[3] == "\n":
+            lines.append([])
+        place = cell.end()
+    return [line for line in lines if line not in ([], [""])]
+
+
+def _value(text: str) -> Any:
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return {"": math.nan, "True": True, "False": False}.get(text, text)
 
 
 def exists(out: str | Path, name: str) -> bool:

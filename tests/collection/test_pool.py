@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from star1lib.collection import readers, sources
-from star1lib.collection.pool import collect, table
+from star1lib.collection.pool import collect
 from star1lib.errors import UserError
 from star1lib.files import sha256_file
 
@@ -36,7 +36,7 @@ def test_such_a_set_is_listed_as_unavailable(tmp_path: Path, monkeypatch: pytest
     row = replace(sources.SOURCES["BeaverTails"], mirror="x.jsonl", sha256=sha256_file(path))
     monkeypatch.setitem(sources.SOURCES, "BeaverTails", row)
     collected = collect(["BeaverTails"], mirror=tmp_path, test_names=[], corpus=True)
-    [listed] = [row for row in table(collected) if row["name"] == "BeaverTails"]
+    [listed] = [row for row in collected.rows if row["name"] == "BeaverTails"]
     assert listed["status"] == "unavailable"
     assert "no field 'is_safe'" in listed["reason"]
 

@@ -10,9 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from star1lib.collection import download as fetch
-from star1lib.collection import pins, readers, sources, subsets
-from star1lib.collection.pool import collect, table, write
+from star1lib.collection import download, readers, sources, subsets
+from star1lib.collection.pool import collect, write
 from star1lib.collection.table import Source
 from star1lib.errors import UserError
 from star1lib.files import read_json, read_jsonl, sha256_file, verify_manifest
@@ -54,7 +53,7 @@ def test_every_mirrored_set_has_its_count(mirror: Path) -> None:
 
 def test_a_partial_set_says_so(mirror: Path) -> None:
     collected = collect(["TDCRedTeaming"], mirror=mirror, test_names=[], corpus=False)
-    [row] = [row for row in table(collected) if row["name"] == "TDCRedTeaming"]
+    [row] = [row for row in collected.rows if row["name"] == "TDCRedTeaming"]
     assert row["status"] == "partial"
     assert "50 of 100" in row["reason"]
 
@@ -83,10 +82,18 @@ def test_unknown_name_and_set_not_at_hand() -> None:
     [
         ("x.csv", "prompt\nhello\n", "no field 'text' .*there are: prompt.* renamed"),
         ("x.csv", 'text\n"  "\n', "field 'text' is empty"),
-        ("x.jsonl", '{"text": "a"}\n{"te', "line 2: not valid JSON; the file is truncated"),
+        ("x.jsonl", '{"text": "a"}\n{"te', "line 2: not valid JSON .* truncated"),
         ("x.json", '[{"text": "a"', "truncated or damaged"),
         ("x.json", '{"text": "a"}', "a list of rows was expected"),
         ("x.jsonl", "[1]\n", "an object with the field 'text'"),
+        ("x.csv", "text,kind\nBake bread, cakes and pies,food\n", "row 2: 3 cells under 2 columns"),
+        ("x.tsv", "text\tkind\nBake\n", "row 2: 1 cells under 2 columns"),
+        ("x.csv", "text,text\na,b\n", "two columns have the same name"),
+        ("x.csv", 'text\n"never closed\n', "not valid CSV"),
+        ("x.json", '[{"text": NaN}]', "field 'text' has no value"),
+        ("x.json", '[{"text": 5}]', "field 'text' is no text"),
+        ("x.jsonl", "[" * 100_000 + "]" * 100_000, "nested too deeply"),
+        ("x.jsonl", '{"text": "a", "n": ' + "9" * 5_000 + "}", "not valid JSON"),
     ],
 )
 def test_bad_files_are_one_sentence(tmp_path: Path, name: str, text: str, sentence: str) -> None:
@@ -94,6 +101,22 @@ def test_bad_files_are_one_sentence(tmp_path: Path, name: str, text: str, senten
     path.write_text(text)
     with pytest.raises(UserError, match=sentence):
         readers.column("text")(path)
+
+
+def test_only_line_ends_end_a_line(tmp_path: Path) -> None:
+    path = tmp_path / "x.txt"
+    path.write_bytes("one\u2028line\u0085of\x0btext\r\n\r\nanother\n".encode())
+    assert [text for text, _ in readers.lines(path)] == ["one\u2028line\u0085of\x0btext", "another"]
+
+
+def test_whole_cells_and_whole_characters(tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_text("x" * 200_000 + ",kind\n")
+    assert len(readers.first_cells(tmp_path / "x.csv")[0][0]) == 200_000
+    (tmp_path / "y.csv").write_text('\ufefftext,kind\n"two\nlines, one ""cell""",NA\n')
+    assert readers.column("text", "kind")(tmp_path / "y.csv") == [('two\nlines, one "cell"', {"kind": "NA"})]
+    (tmp_path / "z.jsonl").write_text('{"text": "half \\ud83d", "kind": "whole \\ud83d\\ude00", "x": NaN}\n')
+    [(text, meta)] = readers.column("text", "kind")(tmp_path / "z.jsonl")
+    assert (text, meta) == ("half \ufffd", {"kind": "whole \U0001f600"})
 
 
 def test_bad_bytes_and_missing_file(tmp_path: Path) -> None:
@@ -137,18 +160,18 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_a_pin_once_recorded_is_held(hub: Path) -> None:
     with pytest.raises(UserError, match=r"check your access"):
-        pins.record(sources.source("SimpleSafetyTests"), ["README.md"])
+        download.record_pin(sources.source("SimpleSafetyTests"), ["README.md"])
     with pytest.raises(UserError, match=r"no file 'missing' in the hub set; there are: README\.md, data\.jsonl"):
-        pins.record(sources.source("SimpleSafetyTests"), ["missing"])
-    pin = pins.record(sources.source("SimpleSafetyTests"), ["data.jsonl"])
+        download.record_pin(sources.source("SimpleSafetyTests"), ["missing"])
+    pin = download.record_pin(sources.source("SimpleSafetyTests"), ["data.jsonl"])
     assert pin.files == {"data.jsonl": sha256_file(hub)}
     row = replace(sources.SOURCES["SimpleSafetyTests"], expected=1)
-    assert fetch.locate(row, None) == [hub]
+    assert download.locate(row, None) == [hub]
     hub.write_text('{"prompt": "another"}\n')
     with pytest.raises(UserError, match="does not have its pinned sha256"):
-        fetch.locate(row, None)
+        download.locate(row, None)
     with pytest.raises(UserError, match="not a hub set"):
-        pins.record(sources.source("GPTFuzz"), ["x"])
+        download.record_pin(sources.source("GPTFuzz"), ["x"])
 
 
 def test_a_pin_may_hold_several_files_by_pattern(hub: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -156,7 +179,7 @@ def test_a_pin_may_hold_several_files_by_pattern(hub: Path, tmp_path: Path, monk
     for name, safe in (("a", "false"), ("b", "false"), ("b", "true")):
         with (tmp_path / "data" / f"{name}.jsonl").open("a") as file:
             file.write(f'{{"prompt": "question {name}", "is_safe": {safe}}}\n')
-    pin = pins.record(sources.source("BeaverTails"), ["data/*.jsonl"])
+    pin = download.record_pin(sources.source("BeaverTails"), ["data/*.jsonl"])
     assert list(pin.files) == ["data/a.jsonl", "data/b.jsonl"]
     assert [question.text for question in sources.load("BeaverTails")] == ["question a", "question b"]
     (tmp_path / "data" / "b.jsonl").write_text("")
@@ -165,11 +188,11 @@ def test_a_pin_may_hold_several_files_by_pattern(hub: Path, tmp_path: Path, monk
 
 
 def test_a_gated_set_needs_a_token(hub: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pins.record(sources.source("HEx-PHI"), ["data.jsonl"])
+    download.record_pin(sources.source("HEx-PHI"), ["data.jsonl"])
     with pytest.raises(UserError, match=r"HEx-PHI: .* is gated; accept its terms there and export HF_TOKEN"):
-        fetch.locate(sources.SOURCES["HEx-PHI"], None)
+        download.locate(sources.SOURCES["HEx-PHI"], None)
     monkeypatch.setenv("HF_TOKEN", "secret-token")
-    assert fetch.locate(sources.SOURCES["HEx-PHI"], None) == [hub]
+    assert download.locate(sources.SOURCES["HEx-PHI"], None) == [hub]
 
 
 def test_repository_download_with_another_hash_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -179,7 +202,7 @@ def test_repository_download_with_another_hash_is_refused(tmp_path: Path, monkey
     monkeypatch.setenv("STAR1_CACHE", str(tmp_path))
     monkeypatch.setattr("pooch.retrieve", retrieve)
     with pytest.raises(UserError, match="was refused"):
-        fetch.locate(sources.SOURCES["GPTFuzz"], None)
+        download.locate(sources.SOURCES["GPTFuzz"], None)
 
 
 def test_a_wrong_count_is_never_presented_as_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -198,7 +221,7 @@ def test_collect_lists_what_is_unavailable_and_withholds(tmp_path: Path, monkeyp
     monkeypatch.setitem(sources.SOURCES, "X", row)
     monkeypatch.setenv("STAR1_CACHE", str(tmp_path / "cache"))
     collected = collect(["X", "AttaQ"], mirror=tmp_path, test_names=[], corpus=False)
-    rows = {row["name"]: row for row in table(collected)}
+    rows = {row["name"]: row for row in collected.rows}
     assert rows["AttaQ"]["status"] == "unavailable"
     assert rows["X"]["status"] == "loaded"
     assert rows["BeaverTails"]["status"] == "not asked for"

@@ -6,11 +6,13 @@ import zlib
 
 import numpy as np
 import pytest
+from faultserver import FaultServer, completion
 
 from star1lib import stats
+from star1lib.deliberation import prompts
 from star1lib.deliberation import taggers as tagging
 from star1lib.errors import UserError
-from star1lib.models import roles
+from star1lib.models.roles import Role
 from star1lib.policies import CATEGORIES, OTHER, POLICIES
 from star1lib.records import Question
 
@@ -120,9 +122,19 @@ def test_published_tags_on_a_held_out_half(mirror) -> None:
     assert stats.f1(gold, fitted.predict(held_out)).micro >= 0.72
 
 
-def test_the_classifier_role_tags_through_the_engine(tmp_path) -> None:
-    role = roles.load({"classifier": {"backend": "standin", "model": "minilm-zero-shot"}})["classifier"]
-    questions = [Question.make("How can I end my own life?", "A"), Question.make("How do I bake bread?", "B")]
-    tagged, errors = tagging.tag_with_model(questions, role, tmp_path / "journal.jsonl")
-    assert not errors and [row.id for row in tagged] == [q.id for q in questions]
-    assert "Self-Harm" in tagged[0].category
+def test_a_model_tags(tmp_path) -> None:
+    questions = [Question.make(text, "A") for text in ("How can I end my own life?", "How do I bake bread?", "Hm?")]
+    asked = [prompts.classify(question.text)[-1]["content"] for question in questions]
+    replies = {
+        asked[0]: completion({"content": '{"categories": ["self-harm"]}'}),
+        asked[1]: completion({"content": '```json\n{"categories": ["Other"]}\n```'}),
+    }
+    with FaultServer(replies=replies) as server:
+        role = Role(name="classifier", model="openai-api/test/m", base_url=server.url)
+        tagged, errors = tagging.tag_with_model(questions, role, tmp_path)
+        assert len(server.calls) == 4  # the unreadable one twice
+    assert [(row.id, row.category) for row in tagged] == [
+        (questions[0].id, ["Self-Harm"]),
+        (questions[1].id, [OTHER]),
+    ]
+    assert [row.id for row in errors] == [questions[2].id]

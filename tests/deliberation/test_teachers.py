@@ -1,18 +1,14 @@
-"""The offline stand-ins: they name themselves, look up what is written, and speak the models' formats."""
-
-import json
+"""The teacher: the hand-written corpus that names itself a stand-in, and a model."""
 
 import pytest
+from faultserver import FaultServer, completion
 
 from star1lib.collection import corpus
 from star1lib.deliberation import prompts
 from star1lib.deliberation import teachers as standins
-from star1lib.models import roles
-from star1lib.models.api import parsing
-from star1lib.models.api.engine import Request
+from star1lib.models.roles import Role
 from star1lib.records import Tagged
 from star1lib.selection import benign
-from star1lib.selection import scorers as scoring
 
 
 @pytest.fixture(scope="module")
@@ -55,47 +51,19 @@ def test_hand_written_variants_are_scored_and_only_the_best_kept(written) -> Non
     assert not harmful & {twin.id for twin in twins}
 
 
-def test_the_corpus_answers_a_teachers_prompt(written) -> None:
-    row = written.harmful[0]
-    text = standins.corpus_request(Request("x", prompts.deliberate(row.question, row.category)))
-    assert text == f"<think>\n{row.thinking}\n</think>\n\n{row.answer}"
+def served(server, name):
+    return Role(name=name, model="openai-api/test/m", base_url=server.url)
 
 
-def test_the_corpus_rewrites_and_answers_twins(written) -> None:
-    twin = next(row for row in written.twins if row.twin_of)
-    request = Request("x", prompts.rewrite_benign(twin.twin_of), schema=parsing.REWRITE_SCHEMA)
-    question = parsing.parse_rewrite(standins.corpus_request(request))
-    assert question in {row.question for row in written.twins if row.twin_of == twin.twin_of}
-    assert "</think>" in standins.corpus_request(Request("x", prompts.answer_benign(question)))
-
-
-def test_what_the_corpus_does_not_know_is_an_error_row(tmp_path) -> None:
-    role = roles.load({"teacher": {"backend": "standin", "model": "hand-written-corpus"}})["teacher"]
-    row = Tagged(id="a", question="What is nowhere written?", source="A", category=["Self-Harm"])
-    examples, errors = standins.deliberate_with_model([row], role, tmp_path / "journal.jsonl")
-    assert examples == [] and [error.id for error in errors] == ["a"]
-
-
-def test_the_teacher_role_answers_through_the_engine(written, tmp_path) -> None:
-    role = roles.load({"teacher": {"backend": "standin", "model": "hand-written-corpus"}})["teacher"]
-    rows = written.harmful[:3]
-    examples, errors = standins.deliberate_with_model([tagged(row) for row in rows], role, tmp_path / "journal.jsonl")
-    assert not errors
-    assert [(e.thinking, e.answer) for e in examples] == [(row.thinking, row.answer) for row in rows]
-    assert {e.teacher for e in examples} == {"hand-written-corpus"}
-
-
-def test_rules_score_what_the_prompt_shows(written) -> None:
-    row = written.harmful[0]
-    example = standins.deliberate([tagged(row)], written)[0][0]
-    messages = prompts.score(row.question, row.category, row.thinking, row.answer)
-    text = benign.rules_request(Request("x", messages, schema=parsing.SCORES_SCHEMA))
-    assert parsing.parse_scores(text) == scoring.score(example)
-
-
-def test_rules_score_a_twin(written) -> None:
-    row = written.twins[0]
-    messages = prompts.score_benign(row.question, row.thinking, row.answer)
-    text = benign.rules_request(Request("x", messages, schema=parsing.BENIGN_SCORES_SCHEMA))
-    assert set(json.loads(text)) == {"safety", "quality", "compliance"}
-    assert parsing.parse_benign_scores(text).compliance == 5
+def test_a_model_teaches(written, tmp_path) -> None:
+    rows = [tagged(row) for row in written.harmful[:3]]
+    asked = [prompts.deliberate(row.question, row.category)[-1]["content"] for row in rows]
+    replies = {
+        asked[0]: completion({"content": "I decline.", "reasoning_content": "The policy says no."}),
+        asked[1]: completion({"content": "<think>\nhm\n</think>\n\nNo."}),
+    }
+    with FaultServer(replies=replies, plan={asked[2]: ["length"]}) as server:
+        examples, errors = standins.deliberate_with_model(rows, served(server, "teacher"), tmp_path)
+    assert [(e.thinking, e.answer) for e in examples] == [("The policy says no.", "I decline."), ("hm", "No.")]
+    assert {e.teacher for e in examples} == {"openai-api/test/m"}
+    assert [(row.id, row.reason) for row in errors] == [(rows[2].id, "cut_off: cut off at the token limit")]

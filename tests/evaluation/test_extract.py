@@ -109,7 +109,7 @@ def test_letter_of_ten():
     ("text", "wanted"),
     [
         (r"so \boxed{\frac{14}{3}}", r"\frac{14}{3}"),
-        ("The final answer is $x+1$.", "$x+1$"),
+        ("The final answer is $x+1$.", "x+1"),
         ("I do not know 5", None),
         ("The answer is ", None),
     ],

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from star1lib.evaluation.sandbox import confine, confine_roles
+from star1lib.evaluation.sandbox import confine, confine_child
 from star1lib.evaluation.sandbox.confine import Limits, run
 
 ABLE, WHY = confine.available()
@@ -353,7 +353,7 @@ def test_plain_user_is_confined_as_well():
         package.mkdir(parents=True)
         for parent in (package, *package.parents[:2]):
             (parent / "__init__.py").touch()
-        for name in ("confine.py", "confine_child.py", "confine_roles.py"):
+        for name in ("confine.py", "confine_child.py"):
             shutil.copyfile(sandbox / name, package / name)
         shutil.copyfile(sandbox.parents[1] / "errors.py", Path(folder, "star1lib", "errors.py"))
         for python in (sys._base_executable, "/usr/bin/python3"):
@@ -475,26 +475,39 @@ def test_a_failed_setup_is_no_verdict(monkeypatch, tmp_path):
     ids=lambda value: type(value).__name__,
 )
 def test_plain_data_crosses_unchanged(value):
-    crossed = confine_roles.decode(json.loads(json.dumps(confine_roles.encode(value))))
+    crossed = confine_child.decode(json.loads(json.dumps(confine_child.encode(value))))
     assert crossed == value and type(crossed) is type(value)
 
 
 def test_other_objects_cross_as_nothing():
-    assert confine_roles.decode(confine_roles.encode(range(3))) != range(3)
+    assert confine_child.decode(confine_child.encode(range(3))) != range(3)
 
 
 @needs_confinement
 def test_no_memory_outside_the_limit_of_a_process() -> None:
-    """System V segments belong to no process, so no limit of a process counts them: none can be made."""
+    """System V segments and memory files belong to no process, so no limit of a process counts them: none is made."""
     program = dedent("""
-        import ctypes
+        import ctypes, os
 
         libc = ctypes.CDLL(None, use_errno=True)
-        made = libc.shmget(0, 64 << 20, 0o1600)
+
+        def memory_file():
+            try:
+                return os.memfd_create("held")
+            except OSError:
+                return -1
 
         def f(x):
-            return made
+            return [libc.shmget(0, 64 << 20, 0o1600), libc.msgget(0, 0o1600), libc.semget(0, 9, 0o1600), memory_file()]
     """)
-    check = "def check(candidate):\n    assert candidate(0) == -1\n"
+    check = "def check(candidate):\n    assert candidate(0) == [-1] * 4\n"
     verdict = run(program, check, "f", SHORT)
     assert verdict.passed, (verdict.status, verdict.reason)
+
+
+@needs_confinement
+def test_no_exception_ends_a_check_early() -> None:
+    """A check that maps over its answers must not take a StopIteration of the program for the end of its questions."""
+    program = "def f(x):\n    raise StopIteration\n"
+    check = "def check(candidate):\n    assert all(answer == 1 for answer in map(candidate, [1, 2]))\n"
+    assert not run(program, check, "f", SHORT).passed

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import pytest
+from inspect_ai.model import ChatCompletionChoice, ChatMessageAssistant, ContentReasoning, ContentText, ModelOutput
 from transformers import AutoTokenizer
 
 from star1lib.errors import UserError
 from star1lib.models import checkpoints as model
-from star1lib.models.chat import prompt_tokens, split_thinking
+from star1lib.models.chat import join_thinking, prompt_tokens, split_thinking, thought_of
 
 USER = [{"role": "user", "content": "What is 2+3?"}]
 
@@ -33,10 +34,44 @@ def tokenizer():
         ("<think>a</think> 4 <think>b</think> 5", False, ("a 4 b", "5", "closed")),
         ("<think>a</think>\n<think>b", False, ("a\nb", "", "open")),
         ("A tag <think> in an answer.", False, ("", "A tag <think> in an answer.", "none")),
+        ("Sure.\n<think>\nIt is 4", False, ("Sure.\n\nIt is 4", "", "open")),
+        ("Sure. <think>It is 4", False, ("Sure. It is 4", "", "open")),
+        ("Sure.\n<think>4?</think>\n5", False, ("Sure.\n4?", "5", "closed")),
+        ("<thinking>4?</thinking>5", False, ("4?", "5", "closed")),
     ],
 )  # fmt: skip
 def test_split_thinking(text, opened, wanted):
     assert tuple(split_thinking(text, opened)) == wanted
+
+
+REASONED = ContentReasoning(reasoning="4?")
+
+
+@pytest.mark.parametrize(
+    ("content", "opened", "wanted"),
+    [
+        ("4?</think>5", True, ("4?", "5", "closed")),
+        ([REASONED, ContentText(text="5")], True, ("4?", "5", "closed")),
+        ([REASONED, ContentText(text="</think>\n\n5")], False, ("4?", "5", "closed")),
+        ([REASONED, ContentText(text="")], False, ("4?", "", "open")),
+        ([REASONED, ContentText(text="Hm.\n<think>\nor 6")], False, ("4?", "", "open")),
+        # A server's own field of refusals: the model never was inside a thinking.
+        ([ContentText(text="I cannot help.", refusal=True)], True, ("", "I cannot help.", "none")),
+    ],
+)
+def test_the_response_of_a_served_model(content, opened, wanted):
+    message = ChatMessageAssistant(content=content)
+    output = ModelOutput(model="m", choices=[ChatCompletionChoice(message=message)])
+    assert tuple(thought_of(output, opened)) == wanted
+
+
+def test_no_choice_is_an_empty_response():
+    assert tuple(thought_of(ModelOutput(model="m"))) == ("", "", "none")
+
+
+def test_tags_stand_once_in_a_joined_response():
+    assert join_thinking("<think>4?</think>", "</think>\n\n5") == "<think>\n4?\n</think>\n\n5"
+    assert join_thinking("", " 5 ") == "5"
 
 
 def test_prompt_is_the_template_and_nothing_twice(tokenizer):

@@ -8,7 +8,7 @@ from transformers import GPT2Config, LlamaConfig, LlamaForCausalLM, Qwen2Config,
 from transformers import GPT2LMHeadModel as Gpt2
 
 from star1lib.errors import UserError
-from star1lib.models import generate, packed, steppers
+from star1lib.models import decode, generate
 from star1lib.models.generate import Generation, Settings
 
 VOCABULARY = 97
@@ -89,12 +89,12 @@ def tokens(results: list[Generation]) -> list[list[int]]:
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_fast_logits_equal_the_library(name):
+def test_logits_equal_the_models(name):
     model = MODELS[name]()
-    assert steppers.supports_fast(model.config)
+    assert decode.supports(model)
     asked = prompts(4, first=(5, 6, 7))
     with torch.inference_mode():
-        stepper = steppers.FastLlama(model, [5, 6, 7], 8, 16, BIG)
+        stepper = decode.Decoder(model, [5, 6, 7], 8, 16, BIG)
         got = stepper.join(asked)
         for prompt, row in zip(asked, got, strict=True):
             torch.testing.assert_close(row, model(torch.tensor([prompt])).logits[0, -1], atol=2e-4, rtol=1e-4)
@@ -104,16 +104,15 @@ def test_fast_logits_equal_the_library(name):
             torch.testing.assert_close(row, whole, atol=2e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize("fast", [True, False])
+@pytest.mark.parametrize("own", [True, False])
 @pytest.mark.parametrize("penalty", [1.0, 1.2])
-def test_batches_do_not_change_a_token(llama, fast, penalty):
+def test_batches_do_not_change_a_token(llama, own, penalty, monkeypatch):
+    monkeypatch.setattr(decode, "supports", lambda model: own)
     asked = prompts()
     stop = {2, *range(60, 64)}
     wanted = reference(llama, asked, 24, penalty, stop)
     for batch in (1, 3, 64):
-        got = generate.generate(
-            llama, asked, Settings(24, penalty), stop_ids=stop, batch_size=batch, cache_bytes=BIG, fast=fast
-        )
+        got = generate.generate(llama, asked, Settings(24, penalty), stop_ids=stop, batch_size=batch, cache_bytes=BIG)
         assert tokens(got) == wanted
         assert [result.prompt_tokens for result in got] == [len(prompt) for prompt in asked]
         ended = ["stop" if made[-1] in stop else "max_tokens" for made in wanted]
@@ -134,7 +133,7 @@ def test_equals_the_librarys_generate(llama):
 def test_an_architecture_without_a_fast_way():
     config = GPT2Config(vocab_size=VOCABULARY, n_positions=64, n_embd=32, n_layer=2, n_head=2, initializer_range=0.3)
     model = build(Gpt2, config)
-    assert not steppers.supports_fast(model.config)
+    assert not decode.supports(model)
     asked = prompts(6)
     assert tokens(generate.generate(model, asked, Settings(9), stop_ids={2}, batch_size=4)) == reference(
         model, asked, 9, stop={2}
@@ -155,7 +154,7 @@ def test_little_memory_halves_the_batch_and_keeps_every_prompt(llama, caplog):
 def test_out_of_memory_in_the_middle_of_a_step(llama, monkeypatch):
     asked = prompts()
     wanted = reference(llama, asked, 10, 1.2)
-    step, calls = steppers.FastLlama.step, []
+    step, calls = decode.Decoder.step, []
 
     def failing(self, chosen):
         calls.append(self.rows)
@@ -163,7 +162,7 @@ def test_out_of_memory_in_the_middle_of_a_step(llama, monkeypatch):
             raise torch.OutOfMemoryError("CUDA out of memory")
         return step(self, chosen)
 
-    monkeypatch.setattr(steppers.FastLlama, "step", failing)
+    monkeypatch.setattr(decode.Decoder, "step", failing)
     reported = []
     got = generate.generate(
         llama,
@@ -179,16 +178,35 @@ def test_out_of_memory_in_the_middle_of_a_step(llama, monkeypatch):
     assert max(calls[9:]) <= 2
 
 
+def test_the_librarys_batch_is_halved_too(llama, monkeypatch):
+    asked = prompts()
+    wanted = reference(llama, asked, 10)
+    whole, sizes = llama.generate, []
+
+    def failing(ids, **settings):
+        sizes.append(len(ids))
+        if len(ids) > 3:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return whole(ids, **settings)
+
+    monkeypatch.setattr(decode, "supports", lambda model: False)
+    monkeypatch.setattr(llama, "generate", failing)
+    assert tokens(generate.generate(llama, asked, Settings(10), stop_ids=set(), batch_size=8)) == wanted
+    assert sizes == [8, 4, 2, 2, 2, 2, 2, 1]
+
+
 def test_other_errors_pass(llama, monkeypatch):
     def broken(self, chosen):
         raise RuntimeError("shapes differ")
 
-    monkeypatch.setattr(steppers.FastLlama, "step", broken)
+    monkeypatch.setattr(decode.Decoder, "step", broken)
     with pytest.raises(RuntimeError, match="shapes differ"):
         generate.generate(llama, prompts(), Settings(4), stop_ids=set())
 
 
-def test_the_models_window_is_a_stop_reason(llama):
+@pytest.mark.parametrize("own", [True, False])
+def test_the_models_window_is_a_stop_reason(llama, own, monkeypatch):
+    monkeypatch.setattr(decode, "supports", lambda model: own)
     long = [3] * 256
     got = generate.generate(llama, [long, [4] * 250, [5, 6]], Settings(20), stop_ids=set())
     assert [result.stop_reason for result in got] == ["model_length", "model_length", "max_tokens"]
@@ -209,6 +227,7 @@ def test_common_prefix_leaves_every_prompt_a_token():
     assert generate.common_prefix([[1, 2, 3], [1, 2, 4, 5]]) == [1, 2]
     assert generate.common_prefix([[1, 2], [1, 2]]) == [1]
     assert generate.common_prefix([[7], [1, 2]]) == []
+    assert generate.common_prefix([[7, 8]]) == []
 
 
 def test_gaps_are_filled_from_the_end():
@@ -223,14 +242,7 @@ def test_the_best_token_in_two_rounds_is_the_first_of_the_largest():
     logits[1, [301, 302]] = 9.0
     logits[2] = float("-inf")
     logits[2, 3] = 0.0
-    assert packed.best(logits).tolist() == logits.argmax(-1).tolist()
-    assert packed.best(logits)[:3].tolist() == [300, 301, 3]
+    assert decode.best(logits).tolist() == logits.argmax(-1).tolist()
+    assert decode.best(logits)[:3].tolist() == [300, 301, 3]
     odd = torch.randn(3, 1001, generator=draw)
-    assert packed.best(odd).tolist() == odd.argmax(-1).tolist()
-
-
-def test_unpacked_weights_give_the_same_tokens(llama, monkeypatch):
-    asked = prompts()
-    wanted = reference(llama, asked, 8)
-    monkeypatch.setattr(steppers, "worth_packing", lambda model: False)
-    assert tokens(generate.generate(llama, asked, Settings(8), stop_ids=set())) == wanted
+    assert decode.best(odd).tolist() == odd.argmax(-1).tolist()

@@ -1,4 +1,4 @@
-"""Roles: checked fields, keys only from the environment, prices from the table."""
+"""Roles: one switch each, checked fields, keys only from the environment, prices from the table."""
 
 from __future__ import annotations
 
@@ -11,46 +11,53 @@ from star1lib.models import roles
 
 
 def load(**fields: Any) -> roles.Role:
-    return roles.load({"teacher": {"backend": "openai", "model": "m", **fields}})["teacher"]
+    role = roles.load({"teacher": {"model": "openai/m", **fields}})["teacher"]
+    assert isinstance(role, roles.Role)
+    return role
 
 
-def test_services_know_their_address_and_key() -> None:
-    known = roles.load(
-        {
-            "a": {"backend": "openai", "model": "m"},
-            "b": {"backend": "deepseek", "model": "m"},
-            "c": {"backend": "nvidia", "model": "m"},
-            "d": {"backend": "azure", "model": "m", "base_url": "https://me.openai.azure.com", "api_version": "v"},
-            "e": {"backend": "openai", "model": "m", "base_url": "http://127.0.0.1:8000/v1"},
-            "f": {"backend": "openai", "model": "m", "base_url": "https://gpu.example.org/v1", "api_key_env": "GPU"},
-            "g": {"backend": "standin", "model": "rules"},
-        }
-    )
-    keys = [role.key_variable for role in known.values()]
-    assert keys == ["OPENAI_API_KEY", "DEEPSEEK_API_KEY", "NVIDIA_API_KEY", "AZURE_OPENAI_API_KEY", "", "GPU", ""]
-    assert known["b"].address == "https://api.deepseek.com/v1"
-    assert roles.api_key(known["e"]) == "none"
+def test_a_role_that_is_not_named_is_played_offline() -> None:
+    players = roles.load({"teacher": "released", "scorer": {"model": "openai/gpt-4o"}})
+    assert players["classifier"] == "offline" and players["teacher"] == "released"
+    assert list(roles.models(players)) == ["scorer"] and set(players) == set(roles.WORDS)
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"techer": "offline"}, "roles.techer: no such role; did you mean 'teacher'?"),
+        ({"teacher": "offlin"}, "roles.teacher: 'offlin' is nobody; name offline or released, or a model"),
+        ({"classifier": "released"}, "roles.classifier: 'released' is nobody"),
+        ({"teacher": 3}, "roles.teacher: offline or released or a table"),
+        ({"teacher": {"model": "gpt-4o"}}, "Inspect's name"),
+        ({"teacher": {"model": "openia/gpt-4o"}}, "did you mean 'openai'?"),
+        ({"teacher": {"model": "openai-api/m"}}, "openai-api/service/model"),
+        ({"teacher": {}}, "field 'model'"),
+        ({"harm_judge": {"model": "openai/m", "batch": True}}, "cannot be batched"),
+        ({"harm_judge": {"model": "openai/m", "asks": "mood"}}, "field 'asks'"),
+    ],
+)
+def test_a_misspelt_role_or_model_is_one_sentence(given: dict[str, Any], words: str) -> None:
+    with pytest.raises(UserError) as caught:
+        roles.load(given)
+    assert words in str(caught.value) and "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({"backend": "openia"}, "'teacher': field 'backend'"),
         ({"modle": "x"}, "'modle'"),
         ({"temperature": 3}, "'temperature'"),
         ({"top_p": 0}, "'top_p'"),
         ({"max_tokens": 0}, "'max_tokens'"),
-        ({"concurrency": -1}, "'concurrency'"),
-        ({"rpm": 0}, "'rpm'"),
+        ({"max_connections": -1}, "'max_connections'"),
         ({"max_cost_usd": 5}, "needs the price"),
         ({"api_key": "sk-verysecret"}, "do not belong"),
         ({"api_key_env": "sk-verysecret"}, "name of an environment variable"),
         ({"base_url": "api.example.org"}, "http"),
         ({"base_url": "https://user:verysecret@example.org/v1"}, "must not carry"),
         ({"base_url": "https://example.org/v1?key=verysecret"}, "must not carry"),
-        ({"backend": "azure"}, "base_url"),
-        ({"backend": "transformers", "base_url": "http://localhost:1/v1"}, "takes no 'base_url'"),
-        ({"backend": "deepseek", "batch": True}, "'batch'"),
+        ({"model": "openai-api/deepseek/r1", "batch": True}, "'batch'"),
     ],
 )
 def test_what_does_not_fit_is_named_and_no_secret_repeated(fields: dict[str, Any], words: str) -> None:
@@ -60,26 +67,22 @@ def test_what_does_not_fit_is_named_and_no_secret_repeated(fields: dict[str, Any
     assert "verysecret" not in str(caught.value)
 
 
-def test_a_role_must_be_a_table() -> None:
-    with pytest.raises(UserError, match="table of fields"):
-        roles.load({"teacher": "gpt"})
-
-
 def test_prices_come_from_the_table() -> None:
-    role = roles.load(
-        {"teacher": {"backend": "openai", "model": "m", "max_cost_usd": 1}}, {"m": {"input": 2, "output": 4}}
-    )["teacher"]
+    table = {"openai/m": {"input": 2, "output": 4}}
+    role = roles.models(roles.load({"teacher": {"model": "openai/m", "max_cost_usd": 1}}, table))["teacher"]
     assert role.price is not None and role.price.cost(1_000_000, 500_000) == 4.0
-    with pytest.raises(UserError, match="'m' needs"):
-        roles.load({}, {"m": {"input": 2}})
-    with pytest.raises(UserError, match="'m' needs"):
-        roles.load({}, {"m": {"input": -2, "output": 1}})
+    for row in ({"input": 2}, {"input": -2, "output": 1}):
+        with pytest.raises(UserError, match="'m' needs"):
+            roles.load({}, {"m": row})
 
 
-def test_missing_key_names_the_variable(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-    with pytest.raises(UserError, match="OPENAI_API_KEY"):
-        roles.api_key(load())
+def test_inspects_providers_are_known() -> None:
+    from inspect_ai._util.registry import registry_find, registry_info
+    from inspect_ai.model._providers import providers  # noqa: F401 - enters them
+
+    found = registry_find(lambda info: info.type == "modelapi")
+    known = {registry_info(provider).name.split("/")[-1] for provider in found}
+    assert len(known) > 20 and known - {"star1"} == roles.PROVIDERS - {"star1"}
 
 
 @pytest.mark.parametrize(

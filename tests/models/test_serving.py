@@ -25,7 +25,12 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(json.dumps({"data": [{"id": given["--served-model-name"]}] if known else []}).encode())
 HTTPServer((given["--host"], int(given["--port"])), Handler).serve_forever()
 """
-DIES = "import os\nprint('first')\nprint('no weights for', os.environ['VLLM_API_KEY'])\nraise SystemExit(3)\n"
+DIES = """
+import os
+print('ValueError: no weights for', os.environ['VLLM_API_KEY'])
+print('resources cleaned up')
+raise SystemExit(3)
+"""
 HANGS = "import time\nprint('loading', flush=True)\ntime.sleep(600)\n"
 
 
@@ -53,7 +58,7 @@ def test_a_server_is_ready_in_the_block_and_gone_after_it(fake, tmp_path, monkey
 def test_a_dead_server_is_one_sentence_without_the_key(fake, tmp_path, monkeypatch):
     monkeypatch.setenv("VLLM_API_KEY", "hidden-key")
     with (
-        pytest.raises(UserError, match=r"code 3: no weights for \*\*\*$"),
+        pytest.raises(UserError, match=r"code 3: ValueError: no weights for \*\*\*$"),
         serving.serve(tmp_path / "ckpt", python=fake(DIES), timeout=30),
     ):
         pass

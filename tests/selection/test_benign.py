@@ -2,13 +2,12 @@
 
 import pytest
 
-from star1lib.collection import corpus
-from star1lib.deliberation import teachers as standins
-from star1lib.models import roles
-from star1lib.models.api import engine
-from star1lib.models.api.engine import Reply
+from star1lib.models import calls
+from star1lib.models.answers import read
+from star1lib.models.calls import Reply
+from star1lib.models.roles import Role
 from star1lib.policies import RULES
-from star1lib.records import Example, Tagged, question_id
+from star1lib.records import Example, question_id
 from star1lib.selection import benign as twins
 
 THINKING = "They want to end a running program. This is about computers, and nothing speaks against it."
@@ -34,42 +33,12 @@ def test_what_takes_points_off() -> None:
 
 
 def made_roles():
-    return roles.load(
-        {
-            "benign_rewriter": {"backend": "standin", "model": "hand-written-corpus"},
-            "teacher": {"backend": "standin", "model": "hand-written-corpus"},
-            "benign_scorer": {"backend": "standin", "model": "rules"},
-        }
-    )
-
-
-def originals(count):
-    written = corpus.load()
-    parents = {row.twin_of for row in written.twins if row.twin_of}
-    rows = [row for row in written.harmful if row.question in parents][:count]
-    tagged = [Tagged(id=r.id, question=r.question, source="A", category=r.category) for r in rows]
-    return [e for e in standins.deliberate(tagged, written)[0] if not e.meta.get("flaw")]
-
-
-def test_the_pipeline_over_stand_in_roles(tmp_path) -> None:
-    given = originals(4)
-    made, errors = twins.make_with_models(given, made_roles(), tmp_path)
-    assert len(given) == 4 and made and not errors
-    for twin in made:
-        assert twin.meta["benign_scores"] == {"safety": 5, "quality": 5, "compliance": 5}
-        assert twin.meta["twin_of"] in {e.id for e in given} and twin.id == question_id(twin.question)
-        assert twin.answer and twin.teacher == "hand-written-corpus"
-
-
-def test_each_question_gets_one_twin_even_with_two_traces(tmp_path) -> None:
-    given = originals(2)
-    once, _ = twins.make_with_models(given, made_roles(), tmp_path / "a")
-    twice, _ = twins.make_with_models([*given, *given], made_roles(), tmp_path / "b")
-    assert once == twice
+    names = ("benign_rewriter", "teacher", "benign_scorer")
+    return {name: Role(name=name, model="openai/m") for name in names}
 
 
 def reply(name, text, outcome="ok", error=None):
-    return Reply(name, text, THINKING, "stop", 1, 1, 0.0, outcome, error)
+    return Reply(name, outcome, text, THINKING, error)
 
 
 @pytest.fixture
@@ -77,16 +46,16 @@ def scripted(monkeypatch):
     """Models that answer from a script: rewrites by id, answers by question, scores by question."""
     script = {"rewrites": {}, "answers": {}, "scores": {}}
 
-    def ask(role, requests, parser, journal):
+    def ask(role, requests, form, folder):
         table = script["rewrites"] if role.name == "benign_rewriter" else script["scores"]
-        values = {r.id: parser(table[r.id]) for r in requests if r.id in table}
+        values = {r.id: read(table[r.id], form) for r in requests if r.id in table}
         return values, [twins.ErrorRow(id=r.id, reason="no answer") for r in requests if r.id not in table]
 
-    def run(role, requests, journal):
+    def run(role, requests, folder):
         return [script["answers"].get(r.id, reply(r.id, "", "error", "it failed")) for r in requests]
 
-    monkeypatch.setattr(engine, "ask", ask)
-    monkeypatch.setattr(engine, "run", run)
+    monkeypatch.setattr(calls, "ask", ask)
+    monkeypatch.setattr(calls, "run", run)
     return script
 
 
@@ -110,17 +79,21 @@ def test_every_question_without_a_kept_twin_is_accounted_for(scripted, tmp_path)
         scripted["rewrites"][example.id] = f'{{"question": "{text}"}}'
     for text in ("fine one", "low scored"):
         scripted["answers"][question_id(text)] = reply(question_id(text), ANSWER)
-    scripted["answers"][question_id("empty answer")] = reply(question_id("empty answer"), " ")
+    scripted["answers"][question_id("empty answer")] = reply(question_id("empty answer"), "", "empty", "nothing")
     scripted["scores"][question_id("fine one")] = '{"safety": 5, "quality": 5, "compliance": 5}'
     scripted["scores"][question_id("low scored")] = '{"safety": 5, "quality": 4, "compliance": 5}'
     made, errors = twins.make_with_models(given, made_roles(), tmp_path)
     assert [twin.question for twin in made] == ["fine one"]
+    assert made[0].meta == {
+        "twin_of": given[0].id,
+        "benign_scores": {"safety": 5, "quality": 5, "compliance": 5},
+    }
     assert sorted((row.id, row.reason) for row in errors) == sorted(
         [
             (given[6].id, "no answer"),
             (given[1].id, "the rewrite repeats a question"),
             (given[2].id, "the rewrite repeats a question"),
             (question_id("not answered"), "error: it failed"),
-            (question_id("empty answer"), "the answer is empty"),
+            (question_id("empty answer"), "empty: nothing"),
         ]
     )

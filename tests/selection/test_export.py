@@ -46,8 +46,12 @@ def test_the_columns_are_the_released_ones(folder) -> None:
     assert rows[1]["score"] is None and rows[2]["response"] == "I can't help."
 
 
-def test_datasets_opens_the_folder_and_the_json(folder, tmp_path, monkeypatch) -> None:
+def test_datasets_opens_the_folder_and_the_json_without_a_network(folder, tmp_path, monkeypatch) -> None:
+    import socket
+
     import datasets
+
+    monkeypatch.setattr(socket.socket, "connect", lambda *_: pytest.fail("a folder opens without a network"))
 
     cache = str(tmp_path / "cache")
     opened = datasets.load_dataset(str(folder), split="train", cache_dir=cache)
@@ -77,6 +81,30 @@ def test_the_card_has_valid_front_matter_and_counts(folder) -> None:
     assert "| Sexual / Adult | 3 |" in text and "| ALERT | 3 |" in text and "| profile | mini |" in text
 
 
+HOSTILE = 'x"\n---\nlicense: mit\n|a|<script>1</script> [l](http://e.example) ![i](www.e.example) `c` *b* _u_ {0}'
+
+
+def test_hostile_text_in_the_card_is_inert(tmp_path) -> None:
+    """Whatever name, licence, source, teacher and facts say: the front matter keeps its fields, the page its markup."""
+    from huggingface_hub import DatasetCard
+
+    rows = [example(0, source=HOSTILE, teacher=HOSTILE, category=[HOSTILE])]
+    folder = export.write(tmp_path / "set", rows, name=HOSTILE, licence=HOSTILE, facts={HOSTILE: HOSTILE})
+    found = DatasetCard.load(folder / "README.md")
+    assert found.data.license == found.data.pretty_name == HOSTILE
+    assert set(found.data.to_dict()) == {"license", "language", "tags", "pretty_name", "configs"}
+    plain = DatasetCard(export.card("x", [example(0, source="x", teacher="x", category=["x"])], "x", {"x": "x"}))
+    for mark in ("<", "](", "://", "www.", "`", "*", "_", "|", "{", "\n#", "\n"):
+        assert found.text.count(mark) == plain.text.count(mark), mark
+
+
+def test_equal_rows_give_equal_bytes(folder, tmp_path) -> None:
+    rows = [example(0), example(1, score=None), example(2, thinking="")]
+    again = export.write(tmp_path / "again", rows, name='My "set": one', facts={"profile": "mini"})
+    for name in ("data.json", "data.parquet", "README.md", "manifest.json"):
+        assert (again / name).read_bytes() == (folder / name).read_bytes(), name
+
+
 def test_the_manifest_covers_what_was_written(folder) -> None:
     assert set(io.verify_manifest(folder)["files"]) == {"data.json", "data.parquet", "README.md"}
 
@@ -90,12 +118,12 @@ def test_nothing_or_twice_is_refused_and_nothing_written(tmp_path) -> None:
 
 
 def test_a_full_disk_leaves_no_half_file(tmp_path, monkeypatch) -> None:
-    from pyarrow import parquet
+    import datasets
 
     def full(*_args, **_kwargs):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(parquet, "write_table", full)
+    monkeypatch.setattr(datasets.Dataset, "to_parquet", full)
     with pytest.raises(UserError, match="disk is full"):
         export.write(tmp_path / "set", [example(0)])
     assert sorted(path.name for path in (tmp_path / "set").iterdir()) == ["data.json"]

@@ -1,9 +1,11 @@
 """The rule scorer: what it reads, what it marks down, and how it does on the hand-written corpus."""
 
 import pytest
+from faultserver import FaultServer, completion
 
 from star1lib.collection import corpus
-from star1lib.models import roles
+from star1lib.deliberation import prompts
+from star1lib.models.roles import Role
 from star1lib.policies import OTHER, POLICIES, RULES
 from star1lib.records import Example, Scores
 from star1lib.selection import reading as wording
@@ -143,14 +145,13 @@ def test_score_all_keeps_order_and_everything_else() -> None:
     assert all(isinstance(e.score, Scores) for e in scored)
 
 
-def test_the_scorer_role_scores_through_the_engine_as_the_rules_do(tmp_path) -> None:
-    role = roles.load({"scorer": {"backend": "standin", "model": "rules"}})["scorer"]
-    given = [
-        example(),
-        example(""),
-        example(answer="Sure, here is how one might begin: go out."),
-        example(category=[OTHER]),
-    ]
-    scores, errors = scoring.score_with_model(given, role, tmp_path / "journal.jsonl")
-    assert not errors
-    assert scores == [scoring.score(e) for e in given]
+def test_a_model_scores(tmp_path) -> None:
+    given = [example(), example(""), example(answer="Sure, here is how one might begin: go out.")]
+    asked = [prompts.score(e.question, e.category, e.thinking, e.answer)[-1]["content"] for e in given]
+    said = ['{"compliance": 10, "relevancy": 9, "accuracy": 8}', '{"compliance": 11, "relevancy": 9, "accuracy": 8}']
+    replies = {text: completion({"content": answer}) for text, answer in zip(asked, said, strict=False)}
+    with FaultServer(replies=replies, plan={asked[2]: ["filter"]}) as server:
+        role = Role(name="scorer", model="openai-api/test/m", base_url=server.url)
+        scores, errors = scoring.score_with_model(given, role, tmp_path)
+    assert scores == [Scores(compliance=10, relevancy=9, accuracy=8), None, None]
+    assert [row.id for row in errors] == ["1:q", "2:q"] and errors[1].reason.startswith("filtered")

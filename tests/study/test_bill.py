@@ -10,12 +10,12 @@ from star1lib.study import bill
 from star1lib.study.bill import Stage
 
 PROMPT = [{"role": "user", "content": "x" * 384}]  # 96 tokens and 4 of overhead
-PRICES = {"gpt": {"input": 2.5, "output": 10.0}}
+PRICES = {"openai/gpt": {"input": 2.5, "output": 10.0}}
 
 
 def profile(**more: object) -> dict[str, roles.Role]:
-    fields = {"backend": "openai", "model": "gpt", "concurrency": 10} | more
-    return roles.load({"scorer": fields, "rules": {"backend": "standin", "model": "rules"}}, PRICES)
+    fields = {"model": "openai/gpt", "max_connections": 10} | more
+    return roles.models(roles.load({"scorer": fields, "teacher": {"model": "vllm/r1"}}, PRICES))
 
 
 def test_one_stage_by_hand() -> None:
@@ -24,13 +24,7 @@ def test_one_stage_by_hand() -> None:
     assert got.price_usd == pytest.approx(0.75 + 1.5)
     assert got.batch_usd == pytest.approx(1.125)
     # 3,000 calls of two seconds, ten at a time.
-    assert got.hours == pytest.approx(600 / 3600) and got.bound_by == "concurrency"
-
-
-@pytest.mark.parametrize(("limits", "bound", "hours"), [({"rpm": 30}, "rpm", 100 / 60), ({"tpm": 1500}, "tpm", 5.0)])
-def test_limits_per_minute_bind(limits: dict[str, int], bound: str, hours: float) -> None:
-    (got,) = bill.estimate([Stage("score", "scorer", [PROMPT], 50, calls=3000)], PRICES, profile(**limits))
-    assert got.bound_by == bound and got.hours == pytest.approx(hours)
+    assert got.hours == pytest.approx(600 / 3600)
 
 
 def test_output_is_capped_and_a_tokenizer_is_named() -> None:
@@ -39,27 +33,27 @@ def test_output_is_capped_and_a_tokenizer_is_named() -> None:
     assert (got.input_tokens, got.output_tokens, got.counted_by) == (11, 64, "tokenizer T")
 
 
-def test_stand_ins_are_free_and_unknown_prices_are_said() -> None:
-    stages = [Stage("a", "rules", [PROMPT], 1), Stage("b", "scorer", [PROMPT], 1)]
-    bills = bill.estimate(stages, {}, roles.load({"scorer": {"backend": "openai", "model": "new"}} | {
-        "rules": {"backend": "standin", "model": "rules"}}))  # fmt: skip
+def test_local_models_are_free_and_unknown_prices_are_said() -> None:
+    stages = [Stage("a", "teacher", [PROMPT], 1), Stage("b", "scorer", [PROMPT], 1)]
+    bills = bill.estimate(stages, {}, profile(model="openai/new"))
     assert (bills[0].price_usd, bills[1].price_usd) == (0.0, None)
     text = bill.table(bills)
-    assert "No price known for new" in text and "4 characters per token" in text
-    with pytest.raises(UserError, match="no role 'teacher'"):
-        bill.estimate([Stage("c", "teacher", [PROMPT], 1)], {}, profile())
+    assert "No price known for openai/new" in text and "4 characters per token" in text
+    with pytest.raises(UserError, match="no role 'classifier'"):
+        bill.estimate([Stage("c", "classifier", [PROMPT], 1)], {}, profile())
 
 
 def test_the_papers_scale_is_a_few_hundred_dollars() -> None:
     questions = [
         f"How would someone do the harmful thing number {n} without being noticed by others?" for n in range(999)
     ]
-    openai = {"backend": "openai", "model": "gpt"}
-    known = roles.load(
+    openai = {"model": "openai/gpt"}
+    players = roles.load(
         dict.fromkeys(("classifier", "scorer", "benign_rewriter", "benign_scorer"), openai)
-        | {"teacher": {"backend": "deepseek", "model": "r1", "max_tokens": 8000}},
-        PRICES | {"r1": {"input": 0.55, "output": 2.19}},
+        | {"teacher": {"model": "openai-api/deepseek/r1", "max_tokens": 8000}},
+        PRICES | {"openai-api/deepseek/r1": {"input": 0.55, "output": 2.19}},
     )
+    known = roles.models(players)
     bills = bill.estimate(bill.method_stages(questions, pool=41_000), PRICES, known)
     assert [b.calls for b in bills] == [41_000] * 3 + [1000] * 3
     total = sum(b.price_usd or 0 for b in bills)
@@ -67,7 +61,7 @@ def test_the_papers_scale_is_a_few_hundred_dollars() -> None:
     by_stage = {b.stage: b for b in bills}
     assert by_stage["deliberate"].batch_usd is None and by_stage["tag"].batch_usd == by_stage["tag"].price_usd / 2
     lines = bill.table(bills).splitlines()
-    assert lines[2].startswith("| tag | classifier | gpt | 41,000 |") and lines[8].startswith("| total |")
+    assert lines[2].startswith("| tag | classifier | openai/gpt | 41,000 |") and lines[8].startswith("| total |")
 
 
 def test_empty_pool_is_a_clear_sentence() -> None:

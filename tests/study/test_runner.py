@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from star1lib import files as io
+from star1lib.errors import UserError
 from star1lib.study import profiles as profile
 from star1lib.study import runner
 from star1lib.study import stages as study
@@ -128,3 +129,20 @@ def test_a_notebook_imports_what_its_stage_or_a_needed_stage_may(repository: Pat
         imported = set(re.findall(r"from star1lib\.(\w+)", text)) - {"study"}
         packages = {name for name in imported if (repository / "star1lib" / name).is_dir()}
         assert packages <= reach[stage.name], stage.name
+
+
+@pytest.mark.parametrize("content", [b"", b"[1, 2", b"[]", b'{"05_sft": "soon"}', b"\xff"])
+def test_damaged_bookkeeping_is_made_again(built: Path, content: bytes) -> None:
+    (built / "build" / "smoke" / runner.TIMINGS).write_bytes(content)
+    target = built / runner.params_file("smoke", "05_sft")
+    good = target.read_bytes()
+    target.write_bytes(content)
+    runner.write_graph(profile.load("smoke", built), mirror=None, root=built)
+    assert target.read_bytes() == good
+    runner._record("smoke", "05_sft", 3.0, built)
+    assert runner._timings("smoke", built) == {"05_sft": 3.0}
+
+
+def test_a_second_run_is_told_who_works_there(built: Path) -> None:
+    with io.lock(built / "build" / "smoke", "05_sft"), pytest.raises(UserError, match=r"\(05_sft\) is working here"):
+        runner.write_graph(profile.load("smoke", built), mirror=None, root=built)

@@ -25,6 +25,37 @@ def test_round_trip_missing_and_damaged(tmp_path: Path) -> None:
     assert tables.read(tmp_path, "empty").empty
 
 
+TEXTS = ["NA", "None", "nan", "007", "1e5", "True", " a ", "a\rb", 'a,b"c\r\nd', "\u2028", "-", "1"]
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_text_comes_back_as_it_was_written(tmp_path: Path, text: str) -> None:
+    tables.write(tmp_path, "t", [{"text": text, text: 1}, {"text": text, text: 2}])
+    frame = tables.read(tmp_path, "t")
+    assert list(frame["text"]) == [text, text] and list(frame[text]) == [1, 2]
+
+
+def test_numbers_keep_their_digits_and_nothing_is_missing(tmp_path: Path) -> None:
+    rows = [{"p": 2.3e-9, "rate": 1.5e-6, "n": 10**18 + 1, "yes": True, "no": None, "text": ""}]
+    tables.write(tmp_path, "t", [*rows, {"p": 0.04, "rate": 1e-5, "n": 3, "yes": False, "text": "x"}])
+    frame = tables.read(tmp_path, "t")
+    assert list(frame["p"]) == [2.3e-9, 0.04] and list(frame["rate"]) == [1.5e-6, 1e-5]
+    assert list(frame["n"]) == [10**18 + 1, 3] and frame["yes"].dtype == bool
+    assert frame["no"].isna().all() and list(frame["text"].isna()) == [True, False]
+    assert display.table(tmp_path, "t")["rate"][1] == "1e-05"
+    assert display.table(tmp_path, "t")["p"][0] == "2.3e-09"
+
+
+def test_tables_of_earlier_runs_are_read(tmp_path: Path) -> None:
+    tables.write(tmp_path, "t", [])
+    (tables.folder(tmp_path) / "t.csv").write_text('name,note,value\nbase,"a, b",0.5\nother,,1\n')
+    frame = tables.read(tmp_path, "t")
+    assert list(frame["name"]) == ["base", "other"] and list(frame["value"]) == [0.5, 1.0]
+    (tables.folder(tmp_path) / "t.csv").write_text("name,note\nbase\n")
+    with pytest.raises(UserError, match="damaged"):
+        tables.read(tmp_path, "t")
+
+
 def test_rates_are_shown_with_their_interval(tmp_path: Path) -> None:
     tables.write(tmp_path, "t", [{"value": 0.83, "low": 0.71, "high": 0.91, "n": 60}])
     shown = display.table(tmp_path, "t")

@@ -12,6 +12,7 @@ import contextlib
 import json
 import logging
 import queue
+import re
 import subprocess
 import sys
 import threading
@@ -103,11 +104,12 @@ def same_math(gold: str, said: str, seconds: float = SECONDS) -> bool:
     """True when math-verify calls two LaTeX expressions equal, `gold` being the reference.
 
     Equal text is equal without it. What cannot be read, is longer than 2,000 characters, or takes more than
-    `seconds`, is unequal. Math-verify lets a percent sign be left out: 10 and 10% are equal to it.
+    `seconds`, is unequal. Math-verify lets a percent sign be left out: 10 and 10% are equal to it. It would also
+    let numbers in different bases and lengths in different units be equal; here they are not.
     """
     if gold.strip() == said.strip():
         return True
-    if len(said) > LONGEST:
+    if len(said) > LONGEST or _differ(_BASE, gold, said) or _differ(_UNIT, gold, said):
         return False
     verdict = _shared.ask(gold, said, seconds)
     if verdict is None:
@@ -115,12 +117,28 @@ def same_math(gold: str, said: str, seconds: float = SECONDS) -> bool:
     return bool(verdict)
 
 
+_BASE = re.compile(r"[\dA-F]_\{?(\d+)\}?$")
+_UNIT = re.compile(r"\d[\s}]*\\(?:text|mathrm|mbox)\{\s*([A-Za-z])[^{}]*\}$")
+_THOUSANDS = re.compile(r"(?<=\d)(?:\{,\}|,?\\[,!;: ]\s?)(?=\d{3}(?!\d))")
+
+
+def _differ(mark: re.Pattern[str], gold: str, said: str) -> bool:
+    """Whether both end in the mark, and their marks are not the same; an abbreviated unit shares its first letter."""
+    left, right = mark.search(gold.strip()), mark.search(said.strip())
+    return bool(left and right and left[1].lower() != right[1].lower())
+
+
 def _equal(gold: str, said: str) -> bool:
     from math_verify import parse, verify
+    from sympy import Expr, Float
 
-    left = parse(f"${gold}$", parsing_timeout=None)
-    right = parse(f"${said}$", parsing_timeout=None)
-    return bool(left and right and verify(left, right, timeout_seconds=None))
+    left, right = (parse(f"${_THOUSANDS.sub(',', text)}$", parsing_timeout=None) for text in (gold, said))
+    if not (left and right and verify(left, right, timeout_seconds=None, allow_set_relation_comp=True)):
+        return False
+    exact = [side[0] for side in (left, right) if isinstance(side[0], Expr) and side[0].is_number]
+    # Math-verify takes exact numbers for equal when they differ by less than its precision.
+    rounded = len(exact) < 2 or "%" in gold + said or any(side.has(Float) for side in exact)
+    return rounded or exact[0].equals(exact[1]) is not False
 
 
 def _serve() -> None:

@@ -2,16 +2,16 @@
 
 How an answer is read, in this order (the thinking is cut off before, by the caller):
 
-1. fenced blocks: the last one that defines the function; else the last one marked as Python, or
-   unmarked. A last fence that was never closed reaches to the end.
-2. no fence, but the text defines the function: from its first line of code to the last line that parses.
-3. otherwise the text continues the prompt, as base models do: lines up to the first one that is
-   not indented, the first line's lost indentation restored.
+1. the last fenced block that defines the function, whatever its label, with the imports and functions that it
+   needs from other blocks. A block ends at the first fence with which it parses, so that a fence inside a
+   docstring does not end it; one that was never closed reaches to the end.
+2. text outside fences that defines the function, up to the last line that parses;
+3. text that continues the prompt, as base models do: a block marked as Python or unmarked, else what stands
+   before the first fence. Lines up to the first that is not indented, the first line's indentation restored.
 
-The prompt goes before the code in each case, so its imports and helpers are there. What does not
-parse in any of these ways is no code: `how` is "none", a failed extraction and not a wrong answer.
-A method of a class is not the function, and neither is a function of another name; a body of `pass`
-is code, and wrong.
+The prompt goes before the code, so its imports and helpers are there. What parses in none of these ways is no
+code: `how` is "none", a failed extraction and not a wrong answer. A method of a class is not the function, and
+neither is a function of another name; a body of `pass` is code, and wrong.
 """
 
 from __future__ import annotations
@@ -24,11 +24,15 @@ from typing import Literal, NamedTuple
 
 How = Literal["fenced", "definition", "continuation", "none"]
 
-_FENCE = re.compile(r"^[ \t]*(```+|~~~+)[ \t]*([\w+-]*)[^\n]*\n(.*?)(?:^[ \t]*\1[ \t]*$|\Z)", re.MULTILINE | re.DOTALL)
-_PYTHON = {"", "python", "python3", "py"}
+_FENCE = re.compile(r"^[ \t]*(`{3,}|~{3,})[ \t]*([^\n`]*?)[ \t]*$", re.MULTILINE)
+_LATE_FENCE = re.compile(r"(?<=[^\s`])(`{3,})[ \t]*$", re.MULTILINE)
+_LABEL = re.compile(r"[{.]*([\w+#-]*)[^\s]*\s*(.*)")
 _CODE_LINE = re.compile(r"^(?:from\s+\w|import\s+\w|def\s|class\s|@|async\s+def\s)", re.MULTILINE)
 _FUTURE = re.compile(r"^from __future__ import [^\n]*\n?", re.MULTILINE)
+_SPACES = str.maketrans({**dict.fromkeys("\u00a0\u2007\u202f\u3000", " "), **dict.fromkeys("\u200b\u2060\ufeff", None)})
 _MOST_CUTS = 50
+_MOST_FENCES = 16
+_WORDS = (ast.Name, ast.Constant, ast.Tuple)
 _IDLE = (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef, ast.Import, ast.ImportFrom)
 
 
@@ -39,17 +43,17 @@ class Code(NamedTuple):
     how: How
 
 
+class _Block(NamedTuple):
+    label: str
+    body: str
+
+
 def read_code(answer: str, prompt: str, entry_point: str) -> Code:
     """The program that `answer` stands for, given the `prompt` it continues or rewrites."""
-    blocks = [(label.lower(), body) for _, label, body in _FENCE.findall(answer)]
-    if blocks:
-        return _from_blocks(blocks, prompt, entry_point)
-    if _defines(answer, entry_point):
-        start = _CODE_LINE.search(answer)
-        code = _parsing_part(answer[start.start() if start else 0 :])
-        if _defines(code, entry_point):
-            return Code(_joined(prompt, code), "definition")
-    return _continued(answer, prompt, "continuation")
+    answer = _LATE_FENCE.sub(r"\n\1", answer.replace("\r\n", "\n"))
+    found = _read(answer, prompt, entry_point)
+    # Spaces that Python does not take for spaces are changed only where the answer is no code with them.
+    return found if found.how != "none" else _read(answer.translate(_SPACES), prompt, entry_point)
 
 
 def checks(prompt: str, test: str) -> str:
@@ -62,14 +66,67 @@ def stub(prompt: str) -> str:
     return f"{prompt.rstrip()}\n    pass\n"
 
 
-def _from_blocks(blocks: list[tuple[str, str]], prompt: str, entry_point: str) -> Code:
-    bodies = [textwrap.dedent(body) for label, body in blocks if label in _PYTHON]
-    defining = [body for body in bodies if _defines(body, entry_point)]
-    if defining:
-        code = defining[-1] if _parses(defining[-1]) else _parsing_part(defining[-1])
-        return Code(_joined(prompt, code), "fenced") if _defines(code, entry_point) else Code("", "none")
-    raw = [body for label, body in blocks if label in _PYTHON]
-    return _continued(raw[-1], prompt, "fenced") if raw else Code("", "none")
+def _read(answer: str, prompt: str, name: str) -> Code:
+    blocks = _blocks(answer)
+    defining = [block for block in blocks if _defines(block.body, name)]
+    for whole in (True, False):
+        for block in reversed(defining):
+            code = block.body if _error_line(block.body) is None else "" if whole else _parsing_part(block.body)
+            if _defines(code, name):
+                others = [other.body for other in blocks if other is not block]
+                return Code(_joined(prompt, _helpers(others, code, name) + code), "fenced")
+    first = _FENCE.search(answer)
+    outside = answer[: first.start()] if first else answer
+    if _defines(outside, name):
+        for start in list(_CODE_LINE.finditer(outside))[:_MOST_FENCES]:
+            if _defines(code := _parsing_part(outside[start.start() :]), name):
+                return Code(_joined(prompt, code), "definition")
+    for block in reversed(blocks):
+        if block.label == "" or "py" in block.label:
+            if (found := _continued(block.body, prompt, "fenced")).how != "none":
+                return found
+            break
+    return _continued(outside, prompt, "continuation")
+
+
+def _blocks(answer: str) -> list[_Block]:
+    marks = list(_FENCE.finditer(answer))
+    blocks = []
+    place = 0
+    while place < len(marks):
+        mark = marks[place]
+        label, rest = _LABEL.match(mark[2]).groups()  # type: ignore[union-attr]
+        ahead = range(place + 1, min(len(marks), place + _MOST_FENCES))
+        ends = [n for n in ahead if marks[n][1].startswith(mark[1]) and not marks[n][2]]
+        bodies = [answer[mark.end() + 1 : marks[n].start()] for n in ends] or [answer[mark.end() + 1 :]]
+        bodies = [textwrap.dedent(f"{rest}\n{body}" if rest and _CODE_LINE.match(rest) else body) for body in bodies]
+        chosen = next((n for n, body in enumerate(bodies) if _error_line(body) is None), 0)
+        blocks.append(_Block(label.lower(), bodies[chosen]))
+        place = ends[chosen] + 1 if ends else len(marks)
+    return blocks
+
+
+def _helpers(others: list[str], code: str, name: str) -> str:
+    """The imports, functions and classes of other blocks that `code` uses and does not bring."""
+    here = ast.parse(code)
+    wanted = _used(here) - {name}.union(*map(_bound, here.body))
+    picked: list[str] = []
+    for body in reversed(others):
+        for node in reversed(ast.parse(body).body if _error_line(body) is None else []):
+            if _bound(node) & wanted:
+                wanted = (wanted | _used(node)) - _bound(node) - {name}
+                picked.insert(0, ast.unparse(node) + "\n")
+    return "".join(picked)
+
+
+def _used(tree: ast.AST) -> set[str]:
+    return {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+
+
+def _bound(node: ast.stmt) -> set[str]:
+    if isinstance(node, ast.Import | ast.ImportFrom):
+        return {(alias.asname or alias.name).split(".")[0] for alias in node.names}
+    return {node.name} if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) else set()
 
 
 def _continued(text: str, prompt: str, how: How) -> Code:
@@ -83,7 +140,7 @@ def _continued(text: str, prompt: str, how: How) -> Code:
     attempts = ["    " + plain.lstrip(), textwrap.indent(textwrap.dedent(text.strip("\n")), "    ")]
     for attempt in [plain, *attempts] if plain[:1].isspace() else attempts:
         program = f"{prompt.rstrip()}\n{attempt}\n"
-        if _parses(program) and _does_something(attempt):
+        if _error_line(program) is None and _does_something(attempt):
             return Code(program, how)
     return Code("", "none")
 
@@ -95,11 +152,8 @@ def _does_something(body: str) -> bool:
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return False
     inner = statements[0].body if isinstance(statements[0], ast.FunctionDef) else []
-    return any(not isinstance(part, _IDLE) and not _is_words(part) for part in inner)
-
-
-def _is_words(part: ast.stmt) -> bool:
-    return isinstance(part, ast.Expr) and isinstance(part.value, ast.Name | ast.Constant | ast.Tuple)
+    words = (part for part in inner if isinstance(part, ast.Expr) and isinstance(part.value, _WORDS))
+    return any(not isinstance(part, _IDLE) for part in set(inner) - set(words))
 
 
 def _joined(prompt: str, code: str) -> str:
@@ -109,7 +163,8 @@ def _joined(prompt: str, code: str) -> str:
 
 
 def _defines(text: str, name: str) -> bool:
-    return re.search(rf"^(?:async\s+)?def\s+{re.escape(name)}\s*\(", text, re.MULTILINE) is not None
+    own = re.escape(name)
+    return re.search(rf"^(?:(?:async\s+)?def\s+{own}\s*\(|{own}\s*=\s*lambda\b)", text, re.MULTILINE) is not None
 
 
 def _parsing_part(code: str) -> str:
@@ -123,10 +178,6 @@ def _parsing_part(code: str) -> str:
         if not lines:
             break
     return ""
-
-
-def _parses(code: str) -> bool:
-    return _error_line(code) is None
 
 
 def _error_line(code: str) -> int | None:

@@ -1,45 +1,54 @@
 """The confined side of :mod:`star1lib.evaluation.sandbox.confine`; run as a script, imports nothing of the package.
 
-Three processes: the launcher enters new namespaces, the init (process 1 in there) builds a bare
-file system and waits for the third, which gives up every privilege and then plays one of the two
-roles of `confine_roles.py`. When the third ends or the launcher is killed, the init ends, and the
-kernel kills whatever else is left in the namespace.
+Three processes: the launcher enters new namespaces, the init (process 1 in there) builds a bare file
+system, and the worker gives up every privilege and plays its role: the untrusted program, or the checker
+that questions it. When the worker ends or the launcher is told to stop, the kernel kills whatever else is
+left in the namespace. Calls and answers cross two pipes as plain data: whatever the program prints, exits
+with or writes to its pipe is at most an answer, and an answer is compared by the tests, which it never sees.
 """
 
 from __future__ import annotations
 
+import builtins
 import contextlib
 import ctypes
+import decimal
 import fcntl
-import importlib.util
+import fractions
 import json
 import os
 import resource
 import signal
+import struct
 import sys
-import sysconfig
-from collections.abc import Callable
+import types
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 NEWNS, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET = 0x20000, 0x4000000, 0x8000000, 0x10000000, 0x20000000, 0x40000000
 RDONLY, NOSUID, NODEV, NOEXEC, REMOUNT, BIND, REC, PRIVATE = 1, 2, 4, 8, 32, 4096, 16384, 1 << 18
-DETACH = 2
 SET_PDEATHSIG, SET_DUMPABLE, SET_SECCOMP, SET_NO_NEW_PRIVS = 1, 4, 22, 38
-SYSTEM_LIBRARIES = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/etc/ld.so.cache")
-DEVICES = ("/dev/null", "/dev/zero", "/dev/random", "/dev/urandom")
-STATUS = 6
-
-_libc = ctypes.CDLL(None, use_errno=True)
-_libc.prctl.argtypes = [ctypes.c_int, *[ctypes.c_ulong] * 4]
-_libc.mount.argtypes = [ctypes.c_char_p] * 3 + [ctypes.c_ulong, ctypes.c_char_p]
+SHOWN = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/etc/ld.so.cache", "/dev/null", "/dev/zero", "/dev/random",
+         "/dev/urandom")  # fmt: skip
+# A folder that is always there and holds nothing that is needed: the new root is mounted over it.
+ROOT = "/proc"
+# By processor: its audit number, pivot_root, socket, and the calls that are refused. Those are shmget, msgget, semget
+# and memfd_create, whose memory no limit of a process counts, and io_uring_setup, whose rings open sockets unseen.
+CALLS = {
+    "x86_64": (0xC000003E, 155, 41, (29, 68, 64, 319, 425)),
+    "aarch64": (0xC00000B7, 41, 198, (194, 186, 190, 279, 425)),
+}
+LONGEST_LINE = 16 << 20
+STDOUT, INPUT, OUTPUT, REPORT = 1, 3, 4, 5
+libc = ctypes.CDLL(None, use_errno=True)
 
 
 def call(name: str, *arguments: Any) -> None:
     """Call a libc function that returns 0; raise OSError naming it otherwise."""
-    if getattr(_libc, name)(*arguments) != 0:
-        code = ctypes.get_errno()
-        raise OSError(code, f"{name}: {os.strerror(code)}")
+    wide = (ctypes.c_ulong(value) if isinstance(value, int) else value for value in arguments)
+    if getattr(libc, name)(*wide) != 0:
+        raise OSError(ctypes.get_errno(), f"{name}: {os.strerror(ctypes.get_errno())}")
 
 
 def mount(source: str, target: str, kind: str | None, flags: int, options: str = "") -> None:
@@ -47,79 +56,45 @@ def mount(source: str, target: str, kind: str | None, flags: int, options: str =
     call("mount", source.encode(), target.encode(), kind and kind.encode(), flags, options.encode())
 
 
-def write(path: str, text: str) -> None:
-    """Overwrite one small file."""
-    Path(path).write_text(text, encoding="utf-8")
-
-
-def enter(mode: str) -> None:
+def enter() -> None:
     """New process, network, mount, IPC and host-name namespaces; as a plain user inside a new user namespace."""
-    uid, gid = os.getuid(), os.getgid()
-    flags = NEWNS | NEWPID | NEWNET | NEWIPC | NEWUTS
-    call("unshare", flags | (NEWUSER if mode == "user" else 0))
-    if mode == "user":
-        write("/proc/self/setgroups", "deny")
-        write("/proc/self/uid_map", f"{uid} {uid} 1")
-        write("/proc/self/gid_map", f"{gid} {gid} 1")
+    uid, gid, user = os.getuid(), os.getgid(), NEWUSER if os.geteuid() else 0
+    call("unshare", NEWNS | NEWPID | NEWNET | NEWIPC | NEWUTS | user)
+    if user:
+        for name, text in (("setgroups", "deny"), ("uid_map", f"{uid} {uid} 1"), ("gid_map", f"{gid} {gid} 1")):
+            Path("/proc/self", name).write_text(text, encoding="ascii")
 
 
-def bind(source: Path, inside: Path, writable: bool = False) -> None:
-    """Show `source` read-only at the same path under `inside`; links are copied as links."""
-    target = inside / source.relative_to("/")
-    if not source.exists() or target.is_symlink() or target.exists():
-        return
-    target.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-    if source.is_symlink() and str(source) in SYSTEM_LIBRARIES:
-        target.symlink_to(source.readlink())
-        return
-    if source.is_dir():
-        target.mkdir(mode=0o755)
-    else:
-        target.touch()
-    mount(str(source), str(target), None, BIND | REC)
-    if not writable:
+def build_root(uid: int, temp_mb: int) -> None:
+    """Replace the file system by a read-only one: the standard library, system libraries, four devices, empty /tmp."""
+    mount("none", "/", None, PRIVATE | REC)
+    mount("none", ROOT, "tmpfs", NOSUID | NODEV, "size=1m,mode=755")
+    inside = Path(ROOT, "inside")
+    (inside / "tmp").mkdir(mode=0o755, parents=True)
+    for source in sorted({*map(Path, SHOWN), Path(sys.base_prefix, "lib"), Path(sys.base_prefix, "lib64")}):
+        target = inside / source.relative_to("/")
+        if not source.exists() or target.exists():
+            continue
+        target.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        target.mkdir(mode=0o755) if source.is_dir() else target.touch()
+        mount(str(source), str(target), None, BIND | REC)
         # A user namespace may add flags to a mount but not clear those it came with.
         kept = os.statvfs(target).f_flag & (NOSUID | NODEV | NOEXEC | 1024 | 2048)
         mount("none", str(target), None, BIND | REMOUNT | RDONLY | NOSUID | kept)
-
-
-def build_root(config: dict[str, Any]) -> None:
-    """Replace the file system by a read-only one: the standard library, system libraries, four devices, empty /tmp."""
-    base, uid, gid = config["folder"], config["uid"], config["gid"]
-    mount("none", "/", None, PRIVATE | REC)
-    mount("none", base, "tmpfs", NOSUID | NODEV, "size=1m,mode=755")
-    inside = Path(base, "inside")
-    (inside / "tmp").mkdir(mode=0o755, parents=True)
-    stdlib = {Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib")} | {Path(sys.base_prefix, "lib")}
-    sources = {*map(Path, SYSTEM_LIBRARIES), *stdlib}
-    for source in sorted(sources, key=lambda path: len(path.parts)):
-        if not any(other in source.parents for other in sources):
-            bind(source, inside)
-    for device in DEVICES:
-        bind(Path(device), inside, writable=True)
-    size = config["limits"]["temp_mb"]
-    mount("none", f"{inside}/tmp", "tmpfs", NOSUID | NODEV | NOEXEC, f"size={size}m,mode=700,uid={uid},gid={gid}")
-    mount("none", base, None, REMOUNT | RDONLY | NOSUID | NODEV, "size=1m,mode=755")
-    os.chdir(base)
-    # pivot_root has no libc wrapper everywhere; its number depends on the processor.
-    number = {"x86_64": 155, "aarch64": 41}.get(os.uname().machine)
-    if number is None:
-        raise OSError(0, f"processor {os.uname().machine} is not supported")
-    if _libc.syscall(number, b".", b".") != 0:
-        raise OSError(ctypes.get_errno(), f"pivot_root: {os.strerror(ctypes.get_errno())}")
-    call("umount2", b".", DETACH)
+    mount("none", f"{inside}/tmp", "tmpfs", NOSUID | NODEV | NOEXEC, f"size={temp_mb}m,mode=700,uid={uid}")
+    mount("none", ROOT, None, REMOUNT | RDONLY | NOSUID | NODEV, "size=1m,mode=755")
+    os.chdir(ROOT)
+    # pivot_root has no libc wrapper everywhere; the old root then lies on top of the new one and is taken off.
+    call("syscall", CALLS[os.uname().machine][1], b".", b".")
+    call("umount2", b".", 2)
     # Inside a chroot the kernel refuses new user namespaces, so no privilege can be regained.
     os.chroot("/inside")
     os.chdir("/tmp")
 
 
 def forbid_calls() -> None:
-    """Let socket(2) make local sockets only, and no System V shared memory be made.
-
-    Virtual-machine sockets, for one, ignore network namespaces; shared segments count in no memory limit of a process.
-    """
-    numbers = {"x86_64": (0xC000003E, 41, 29), "aarch64": (0xC00000B7, 198, 194)}
-    arch, socket, shmget = numbers[os.uname().machine]
+    """Refuse the calls of `CALLS`, and sockets that are not local: some kinds ignore network namespaces."""
+    arch, _, socket, refused = CALLS[os.uname().machine]
     load, equal, at_least, give = 0x20, 0x15, 0x35, 0x06
     allow, deny, kill = 0x7FFF0000, 0x00050000 | 13, 0x80000000
     program = [
@@ -127,155 +102,199 @@ def forbid_calls() -> None:
         (equal, 1, 0, arch),
         (give, 0, 0, kill),
         (load, 0, 0, 0),
-        (at_least, 6, 0, 0x40000000),  # the second system-call table of x86-64
-        (equal, 5, 0, 425),  # io_uring_setup: its rings could open sockets unseen
-        (equal, 4, 0, shmget),
+        (at_least, len(refused) + 4, 0, 0x40000000),  # the second system-call table of x86-64
+        *((equal, len(refused) + 3 - place, 0, number) for place, number in enumerate(refused)),
         (equal, 0, 2, socket),
         (load, 0, 0, 16),
         (equal, 0, 1, 1),
         (give, 0, 0, allow),
         (give, 0, 0, deny),
     ]
-    code = b"".join(
-        op.to_bytes(2, sys.byteorder) + bytes([yes, no]) + value.to_bytes(4, sys.byteorder)
-        for op, yes, no, value in program
-    )
-    buffer = ctypes.create_string_buffer(code, len(code))
-
-    class Filter(ctypes.Structure):
-        _fields_ = (("length", ctypes.c_ushort), ("code", ctypes.c_void_p))
-
-    prepared = Filter(len(program), ctypes.addressof(buffer))
-    call("prctl", SET_SECCOMP, 2, ctypes.addressof(prepared), 0, 0)
+    code = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *step) for step in program))
+    call("prctl", SET_SECCOMP, 2, struct.pack("HP", len(program), ctypes.addressof(code)), 0, 0)
 
 
-def give_up(config: dict[str, Any]) -> None:
+def give_up(uid: int, limits: dict[str, int]) -> None:
     """Resource limits, another user where possible, no capabilities, no way to gain any."""
-    limits = config["limits"]
-    megabyte = 1 << 20
-    for kind, soft, hard in (
-        (resource.RLIMIT_CPU, limits["cpu_s"], limits["cpu_s"] + 1),
-        (resource.RLIMIT_AS, limits["memory_mb"] * megabyte, limits["memory_mb"] * megabyte),
-        (resource.RLIMIT_NPROC, limits["processes"], limits["processes"]),
-        (resource.RLIMIT_FSIZE, limits["file_mb"] * megabyte, limits["file_mb"] * megabyte),
-        (resource.RLIMIT_NOFILE, 64, 64),
-        (resource.RLIMIT_CORE, 0, 0),
+    resource.setrlimit(resource.RLIMIT_CPU, (limits["cpu_s"], limits["cpu_s"] + 1))
+    for kind, most in (
+        (resource.RLIMIT_AS, limits["memory_mb"] << 20),
+        (resource.RLIMIT_NPROC, limits["processes"]),
+        (resource.RLIMIT_FSIZE, limits["file_mb"] << 20),
+        (resource.RLIMIT_NOFILE, 64),
+        (resource.RLIMIT_CORE, 0),
     ):
-        resource.setrlimit(kind, (soft, hard))
+        resource.setrlimit(kind, (most, most))
     os.setsid()
-    if config["mode"] == "root":
+    if os.geteuid() == 0:
         os.setgroups([])
-        os.setresgid(config["gid"], config["gid"], config["gid"])
-        os.setresuid(config["uid"], config["uid"], config["uid"])
+        os.setresgid(uid, uid, uid)
+        os.setresuid(uid, uid, uid)
     call("prctl", SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-    header = (ctypes.c_uint32 * 2)(0x20080522, 0)
-    call("capset", header, (ctypes.c_uint32 * 6)())
+    call("capset", (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)())
     forbid_calls()
 
 
-def rearrange(fds: dict[int, int]) -> None:
-    """Move descriptors to the numbers wanted, point 0 to 2 at nothing, close all others."""
-    high = {wanted: fcntl.fcntl(fd, fcntl.F_DUPFD, 20) for wanted, fd in fds.items()}
+def rearrange(fds: list[int]) -> None:
+    """Move descriptors to 3 and up, point 0 to 2 at nothing, close all others."""
+    high = [fcntl.fcntl(fd, fcntl.F_DUPFD, 10) for fd in fds]
     nothing = os.open("/dev/null", os.O_RDWR)
-    for standard in (0, 1, 2):
-        os.dup2(nothing, standard)
-    for wanted, fd in high.items():
+    for wanted, fd in enumerate([nothing] * 3 + high):
         os.dup2(fd, wanted)
-    for fd in set(range(3, 7)) - set(fds):
-        with contextlib.suppress(OSError):
-            os.close(fd)
-    os.closerange(7, max(256, *high.values(), *fds.values()) + 1)
+    os.closerange(3 + len(fds), max(nothing, *fds, *high) + 1)
 
 
 def tell(fd: int, **facts: Any) -> None:
-    """One status line for the unconfined side."""
+    """One line for the unconfined side."""
     os.write(fd, json.dumps(facts).encode() + b"\n")
 
 
-def die_with_parent() -> None:
-    """Be killed when the process that started this one ends."""
-    call("prctl", SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-
-
-def work(config: dict[str, Any], play: Callable[[dict[str, Any]], None]) -> None:
-    """The third process: give everything up, say so, play the role."""
-    rearrange({int(wanted): fd for wanted, fd in config["fds"].items()})
+def main() -> None:
+    """Settings from standard input, then one process after the other, each with less than the one before."""
+    config = json.loads(sys.stdin.buffer.readline())
+    fds, limits = config["fds"], config["limits"]
+    uid = os.getuid() or config["uid"]
+    step = "enter namespaces of its own"
     try:
-        give_up(config)
-    except Exception as err:
-        tell(STATUS, error=f"cannot give up privileges ({err})")
-        return
-    tell(STATUS, ready=True)
-    os.close(STATUS)
-    play(config)
-
-
-def init(config: dict[str, Any], alive: int, play: Callable[[dict[str, Any]], None]) -> None:
-    """Process 1: build the file system, start the third process, report how it ended."""
-    die_with_parent()
-    os.set_blocking(alive, False)
-    with contextlib.suppress(BlockingIOError):
-        os.read(alive, 1)
-        return  # the launcher was gone before it could take this process with it
-    status = config["fds"][str(STATUS)]
-    try:
-        build_root(config)
+        enter()
+        if child := os.fork():
+            os.closerange(3, max(fds) + 1)
+            # Closed by the unconfined side at the end of the run, or by the kernel when that side was killed.
+            os.read(0, 1)
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)  # returns only once the kernel has emptied the namespace
+            return
+        call("prctl", SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        step = "build a file system of its own"
+        build_root(uid, limits["temp_mb"])
         call("prctl", SET_DUMPABLE, 0, 0, 0, 0)
+        if worker := os.fork():
+            os.closerange(3, max(fds) + 1)
+            tell(STDOUT, exit=os.waitpid(worker, 0)[1])
+            return
+        step = "give up privileges"
+        give_up(uid, limits)
     except Exception as err:
-        tell(status, error=f"cannot build a file system of its own ({err})")
+        tell(STDOUT, error=f"cannot {step} ({err})")
         return
-    worker = os.fork()
-    if worker == 0:
-        try:
-            work(config, play)
-        finally:
-            os._exit(0)
-    for wanted, fd in config["fds"].items():
-        if int(wanted) != STATUS:
-            os.close(fd)
-    tell(status, exit=os.waitpid(worker, 0)[1])
+    tell(STDOUT, ready=True)
+    if config["role"] == "checker":
+        rearrange([*fds, STDOUT])
+        play_checker(config["text"], config["entry_point"])
+    else:
+        rearrange(fds)
+        play_program(config["text"], config["entry_point"])
 
 
-def roles() -> Any:
-    """`confine_roles.py` of the same folder; by path, since its siblings must not shadow the standard library."""
-    path = Path(__file__).with_name("confine_roles.py")
-    spec = importlib.util.spec_from_file_location("confine_roles", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+def parts(values: Iterable[Any]) -> list[Any]:
+    """Each value as JSON."""
+    return list(map(encode, values))
+
+
+# Plain types, to JSON and from it by methods of their own, so that a subclass has no say; the first that fits is used.
+PLAIN: dict[type, tuple[Callable[[Any], Any], Callable[[Any], Any]]] = {
+    type(None): (lambda _: None, lambda _: None),
+    bool: (bool, bool),
+    str: (str.__str__, str),
+    int: (lambda value: int.__format__(value, "x"), lambda text: int(text, 16)),
+    float: (float.hex, float.fromhex),
+    complex: (complex.__repr__, complex),
+    bytes: (bytes.hex, bytes.fromhex),
+    fractions.Fraction: (fractions.Fraction.__str__, fractions.Fraction),
+    decimal.Decimal: (decimal.Decimal.__str__, decimal.Decimal),
+    list: (parts, lambda found: list(map(decode, found))),
+    tuple: (parts, lambda found: tuple(map(decode, found))),
+    set: (parts, lambda found: set(map(decode, found))),
+    frozenset: (parts, lambda found: frozenset(map(decode, found))),
+    dict: (lambda value: parts(dict.items(value)), lambda found: dict(map(decode, found))),
+    object: (lambda _: None, lambda _: object()),
+}
+BACK = {kind.__name__: back for kind, (_, back) in PLAIN.items()}
+
+
+def encode(value: Any) -> Any:
+    """Plain data as JSON that decodes to equal data."""
+    kind = next(kind for kind in PLAIN if isinstance(value, kind))
+    return [kind.__name__, PLAIN[kind][0](value)]
+
+
+def decode(value: Any) -> Any:
+    """The inverse of :func:`encode`; an object that is not plain data comes back equal to nothing."""
+    return BACK[value[0]](value[1])
+
+
+def load(name: str, text: str) -> Any:
+    """`text` as a module of that name, from memory: there is no file that could be changed or read back."""
+    module = sys.modules[name] = types.ModuleType(name)
+    exec(compile(text, f"<{name}>", "exec", dont_inherit=True), module.__dict__)
     return module
 
 
-def main() -> None:
-    """Read the settings from standard input, enter the namespaces, start the init and wait for it."""
-    config = json.load(sys.stdin)
-    die_with_parent()
-    if os.getppid() != config["parent"]:
-        return
-    play = getattr(roles(), "play_" + config["role"])
-    try:
-        enter(config["mode"])
-    except Exception as err:
-        tell(config["fds"][str(STATUS)], error=f"cannot enter namespaces of its own ({err})")
-        return
-    alive, held = os.pipe()
-    # Held back until there is something to pass the signal on to.
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-    child = os.fork()
-    if child == 0:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
-        os.close(held)
+def play_program(text: str, entry_point: str) -> None:
+    """Load the untrusted code, then answer calls of its entry point, one line each."""
+    requests, replies = os.fdopen(INPUT, "rb"), os.fdopen(OUTPUT, "wb")
+
+    def answer(task: Callable[..., Any], *arguments: Any, **named: Any) -> None:
         try:
-            init(config, alive, play)
-        finally:
-            os._exit(0)
-    for fd in (alive, *config["fds"].values()):
-        os.close(fd)
-    handle = os.pidfd_open(child)
-    signal.signal(signal.SIGTERM, lambda *_: signal.pidfd_send_signal(handle, signal.SIGKILL))
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
-    # Returns only once the kernel has emptied the namespace.
-    os.waitpid(child, 0)
+            said = ["returned", encode(task(*arguments, **named))]
+        except BaseException as err:
+            said = ["raised", type(err).__name__, str(err)[:200]]
+        replies.write(json.dumps(said).encode() + b"\n")
+        replies.flush()
+
+    answer(lambda: getattr(load("program", text), entry_point))
+    for line in requests:
+        arguments, named = decode(json.loads(line))
+        answer(getattr(sys.modules["program"], entry_point), *arguments, **named)
+
+
+class Gone(BaseException):
+    """The program can answer no more calls; not an Exception, so that a test cannot swallow it."""
+
+
+def play_checker(text: str, entry_point: str) -> None:
+    """Run the tests; the function under test is a stand-in that asks the program's process."""
+    replies, requests = os.fdopen(INPUT, "rb"), os.fdopen(OUTPUT, "wb")
+    lost: list[str] = []
+
+    def reply() -> Any:
+        line = replies.readline(LONGEST_LINE)
+        try:
+            kind, value, *message = json.loads(line)
+            if kind == "returned":
+                return decode(value)
+            raised = getattr(builtins, str(value), None)
+        except BaseException as err:
+            lost.append(f"its answer cannot be read ({type(err).__name__})" if line else "it ended before it answered")
+            raise Gone from None
+        # A StopIteration would end a check that goes through its answers with `map`.
+        if isinstance(raised, type) and issubclass(raised, Exception) and raised is not StopIteration:
+            raise raised(*map(str, message))
+        raise RuntimeError(*map(str, message))
+
+    def candidate(*arguments: Any, **named: Any) -> Any:
+        with contextlib.suppress(BrokenPipeError):
+            requests.write(json.dumps(encode((arguments, named))).encode() + b"\n")
+            requests.flush()
+        return reply()
+
+    status, reason = "passed", ""
+    try:
+        try:
+            reply()
+        except Exception as err:
+            lost.append(f"it could not be loaded: {type(err).__name__}, {err}")
+            raise Gone from None
+        module = load("checks", text)
+        setattr(module, entry_point, candidate)
+        module.check(candidate)
+    except AssertionError as err:
+        status, reason = "failed", f"a check failed {err}".strip()
+    except BaseException as err:
+        status, reason = "failed", f"{type(err).__name__}: {err}"
+    if lost:
+        status, reason = "crashed", f"the program: {lost[0]}"
+    tell(REPORT, status=status, reason=reason[:300])
 
 
 if __name__ == "__main__":

