@@ -162,7 +162,7 @@ def strings(text: str, options: int) -> str | None:
 def first_fence(answer: str, prompt: str, name: str) -> str:
     """The plainest reader of code: the first block marked as Python after the prompt's stub, else the whole text."""
     found = re.search(r"```(?:python)?\n(.*?)```", answer, re.DOTALL)
-    return f"{stub(prompt)}\n\n{found[1]}" if found else prompt + answer
+    return f"{stub(prompt)}\n\n{found[1]}" if found else f"{prompt}\n{answer}"
 
 
 # ---------------------------------------------------------------- the four tables

@@ -319,7 +319,9 @@ def differences_table(
     Columns: variant, baseline, benchmark, metric, judge, n (pairs decided in both), unpaired (items
     without a decided partner), gained and lost (pairs that changed), difference, low, high
     (variant minus baseline, paired bootstrap), p (exact McNemar), p_holm (over this table),
-    smallest_visible (least difference this n can call significant).
+    smallest_visible (least difference this n can call significant), cut_off_difference (share of responses
+    that the budget ended, in the answer or in the thinking, variant minus baseline) and cut_off_differs
+    (its exact McNemar p is below 0.05: the difference beside it may be the budget's).
     """
     groups = _groups(items)
     if baseline not in {item.variant for item in items}:
@@ -341,6 +343,11 @@ def differences_table(
         row["lost"] = sum(y and not x for x, y in zip(a, b, strict=True))
         row |= {"difference": gap.value, "low": gap.low, "high": gap.high, "p": mcnemar(a, b)}
         row["smallest_visible"] = paired_floor(len(shared))
+        ended, ended_before = _by_budget(group), _by_budget(reference)
+        both = [name for name in ended if name in ended_before]
+        c, d = [ended[name] for name in both], [ended_before[name] for name in both]
+        row["cut_off_difference"] = (sum(c) - sum(d)) / len(both) if both else 0.0
+        row["cut_off_differs"] = bool(both) and mcnemar(c, d) < 0.05
         rows.append(row)
     for row, adjusted in zip(rows, holm([row["p"] for row in rows]), strict=True):
         row["p_holm"] = adjusted
@@ -352,6 +359,10 @@ def _groups(items: Sequence[ItemResult]) -> dict[tuple[str, str, str, str], list
     for item in items:
         groups[item.variant, item.benchmark, item.metric, item.judge].append(item)
     return dict(groups)
+
+
+def _by_budget(group: Sequence[ItemResult]) -> dict[str, bool]:
+    return {item.item_id: item.outcome in ("cut_off", "open_thinking") for item in group}
 
 
 def _by_item(group: Sequence[ItemResult]) -> dict[str, bool | None]:

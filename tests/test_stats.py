@@ -217,6 +217,14 @@ def test_differences_are_paired_by_item():
     assert row["difference"] == pytest.approx(0.75) and row["low"] > 0.5 and row["high"] < 1
     assert row["p"] == pytest.approx(2 / 2**15) == row["p_holm"]
     assert row["smallest_visible"] == pytest.approx(0.3)
+    assert row["cut_off_difference"] == pytest.approx(-1 / 21) and not row["cut_off_differs"]
+
+
+def test_a_cut_off_share_that_differs_is_flagged():
+    items = [item("base", str(i), True, outcome="cut_off" if i < 3 else "complete") for i in range(20)]
+    items += [item("star", str(i), True, outcome="open_thinking" if i < 12 else "complete") for i in range(20)]
+    (row,) = stats.differences_table(items, "base")
+    assert row["cut_off_difference"] == pytest.approx(9 / 20) and row["cut_off_differs"]
 
 
 def test_differences_refuse_what_cannot_be_paired():

@@ -1,201 +1,227 @@
-"""Evaluation on Inspect: generate once per model, benchmark and settings; judge as often as judges change.
+"""How a study evaluates a variant: build the Inspect task, generate, have its scorers judge, read items off the log.
 
-An evaluation is named by the hash of everything that shapes its responses. Its transcript is an
-Inspect log that the viewer opens; a changed judge grades that transcript again and generates nothing.
-Until the transcript is whole, each response is kept as it comes, so a killed evaluation goes on from there.
+An evaluation is named by the hash of everything that shapes its responses, so each variant is generated for once per
+benchmark and settings, whichever notebook asks. Its transcript is an Inspect log that the viewer opens. Judging is
+always a pass over that log: a changed judge reads it again and generates nothing. Until the transcript is judged,
+each response is kept as it comes, so a killed evaluation goes on from there.
 """
 
 from __future__ import annotations
 
-import logging
 import os
 import re
 import shutil
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from star1lib.errors import UserError
-from star1lib.evaluation import benchmarks as tasks
-from star1lib.evaluation.benchmarks.common import Answer, Benchmark, Grade
+from star1lib.evaluation import benchmarks as known
+from star1lib.evaluation.benchmarks import benign as benign_sets
+from star1lib.evaluation.benchmarks.common import Benchmark, answer_of, choose, of_forced, of_thought
 from star1lib.evaluation.judges import Judges
-from star1lib.evaluation.settings import Protocol
-from star1lib.files import fingerprint, read_manifest, read_records, write_jsonl, write_manifest
-from star1lib.models import chat, checkpoints
-from star1lib.records import ItemResult, Question
-from star1lib.safeguards import refusal_snippet, sexualizes_minor
+from star1lib.evaluation.settings import Evaluation
+from star1lib.files import (
+    fingerprint,
+    parse_record,
+    read_manifest,
+    read_records,
+    write_jsonl,
+    write_manifest,
+    write_stage,
+)
+from star1lib.models import checkpoints
+from star1lib.records import Example, ItemResult, Question
+from star1lib.safeguards import refusal_snippet
+from star1lib.training.variants import Variant
 
 if TYPE_CHECKING:
-    from inspect_ai.log import EvalLog, EvalSample
+    from inspect_ai import Task
+    from inspect_ai.log import EvalLog
 
-log = logging.getLogger(__name__)
 FORMAT = 1
+ITEMS = "items.jsonl"
 _SERVED = ("openai-api/", "openai/", "vllm/", "azureai/", "anthropic/", "google/", "together/")
 
 
-@dataclass(frozen=True)
-class Subject:
-    """A model under evaluation: the arm's name, a checkpoint (or an Inspect model of a server), thinking or not."""
-
-    variant: str
-    model: str
-    thinking: bool = False
-
-    @property
-    def served(self) -> bool:
-        """True when the model is behind a server and has no weights here."""
-        return self.model.startswith(_SERVED)
-
-
 def evaluate(
-    subject: Subject,
+    variants: Sequence[Variant],
     benchmarks: Sequence[str],
+    settings: Mapping[str, Any],
     *,
-    folder: Path,
-    protocol: Protocol,
-    limits: Mapping[str, int],
+    folder: str | Path,
     seed: int,
-    mirror: Path | None,
-    judges: Judges,
-    extra: Mapping[str, Sequence[Question]] | None = None,
+    mirror: str | Path | None = None,
+    roles: Mapping[str, Any] | None = None,
+    benign: Sequence[Example | Question] = (),
 ) -> list[ItemResult]:
-    """Judged items of `subject` on each benchmark, in that order; written under `folder`.
+    """Judged items of every variant on every benchmark, in that order; written under `folder`.
 
-    `limits` caps questions by a seeded sample; `extra` holds the questions of benchmarks that come
-    from the run itself. Raises :class:`UserError` when a benchmark's data is missing or an evaluation fails.
+    `settings` is an :class:`Evaluation`; `roles` are the profile's, for judges that are models; `benign` are the
+    held-out benign variants, the questions of the benchmark "Twins". Raises :class:`UserError` for a setting that is
+    not known, when a benchmark's data is missing, or when an evaluation fails.
     """
-    items: list[ItemResult] = []
-    for name in benchmarks:
-        benchmark = tasks.benchmark(name)
-        given = (extra or {}).get(name)
-        questions = benchmark.prepare(list(given) if given else benchmark.load(mirror), seed)
-        asked, withheld = choose(questions, limits.get(name), seed)
-        run = _Run(subject, benchmark, asked, withheld, folder, protocol, seed, judges)
-        items += run.results()
-    return items
+    how = parse_record(settings, Evaluation, "evaluation")
+    for name in how.limits:
+        known.benchmark(name)
+    folder = Path(folder)
+    judges = Judges(roles, folder / "judges")
+    asked = {name: _questions(name, how, seed, Path(mirror) if mirror else None, benign) for name in benchmarks}
+    named = [variant.model_copy(update={"name": variant.name + how.suffix}) for variant in variants]
+    return [
+        item
+        for variant in named
+        for name, (questions, withheld) in asked.items()
+        for item in _Run(variant, _switched(name, how), questions, withheld, folder, how, seed, judges).items()
+    ]
 
 
-def choose(questions: Sequence[Question], limit: int | None, seed: int) -> tuple[list[Question], list[str]]:
-    """At most `limit` questions, a seeded sample in the original order, and the ids that may not be sent.
+def _switched(name: str, how: Evaluation) -> Benchmark:
+    """The benchmark with what the switches measure beside it."""
+    benchmark = known.benchmark(name)
+    thoughts = [of_thought(measure) for measure in benchmark.measures if how.thoughts and measure.metric == "safe"]
+    forced = [of_forced(measure) for measure in benchmark.measures if how.forced and benchmark.forced]
+    return replace(benchmark, measures=(*benchmark.measures, *thoughts, *forced))
 
-    Questions that a benchmark has put in turns of kinds keep equal shares: their head is taken.
-    """
-    import random
 
-    withheld = [question.id for question in questions if sexualizes_minor(question.text)]
-    usable = list({question.id: question for question in questions if question.id not in set(withheld)}.values())
-    if limit is None or limit >= len(usable):
-        return usable, withheld
-    if all("kind" in question.meta for question in usable):
-        return usable[:limit], withheld
-    chosen = sorted(random.Random(seed).sample(range(len(usable)), limit))
-    return [usable[index] for index in chosen], withheld
+def _questions(
+    name: str, how: Evaluation, seed: int, mirror: Path | None, benign: Sequence[Example | Question]
+) -> tuple[list[Question], list[str]]:
+    """The questions of a benchmark that are asked, and the ids of those that may not be sent."""
+    benchmark = known.benchmark(name)
+    if name == benign_sets.NAME and benign:
+        questions = [
+            given
+            if isinstance(given, Question)
+            else Question.make(given.question, given.source, twin_of=given.meta.get("twin_of"))
+            for given in benign
+        ]
+    else:
+        questions = benchmark.load(mirror)
+    return choose(benchmark.prepare(questions, seed), how.limits.get(name), seed)
 
 
 @dataclass
 class _Run:
-    """One model on one benchmark."""
+    """One variant on one benchmark."""
 
-    subject: Subject
+    variant: Variant
     benchmark: Benchmark
     questions: list[Question]
     withheld: list[str]
     folder: Path
-    protocol: Protocol
+    how: Evaluation
     seed: int
     judges: Judges
 
-    def results(self) -> list[ItemResult]:
-        target = self.folder / self.subject.variant / self.benchmark.name
+    @property
+    def served(self) -> bool:
+        """True when the model is behind a server and has no weights here."""
+        return self.variant.checkpoint.startswith(_SERVED)
+
+    def items(self) -> list[ItemResult]:
+        target = self.folder / self.variant.name / self.benchmark.name
         key = self._key()
-        judged = fingerprint([key, self.judges.version(), FORMAT])
+        judged = fingerprint([key, self.judges.version(), FORMAT] + ["thoughts"] * self.how.thoughts)
         manifest = read_manifest(target)
         transcript = self.folder / "logs" / manifest["log"] if manifest and manifest["key"] == key else None
         if transcript is not None and not transcript.exists():
             transcript = None
         if manifest and manifest["judged"] == judged and transcript is not None:
-            return read_records(target / "items.jsonl", ItemResult)
-        fresh = transcript is None
-        evaluated = self._generate() if transcript is None else _read_log(transcript)
-        # A server's template may open the thinking; our own provider has split it off already.
-        opened = self.subject.served and self.subject.thinking
-        answers = [_answer(sample, question, opened) for sample, question in self._paired(evaluated)]
-        graded = self.benchmark.grade(answers, self.judges)
-        name = self._write_scores(evaluated, graded)
-        items = [self._item(a, grade) for a, grades in zip(answers, graded, strict=True) for grade in grades]
-        items.sort(key=lambda item: item.metric)
-        write_jsonl(target / "items.jsonl", items)
-        write_manifest(target, [target / "items.jsonl"], **self._facts(key, judged, name))
-        if fresh and manifest and manifest["log"] != name:
+            return read_records(target / ITEMS, ItemResult)
+        task = self._task()
+        log = _judge(self._generate(task) if transcript is None else _read_log(transcript), task)
+        name = Path(str(log.location)).name
+        items = self._read(log)
+        write_jsonl(target / ITEMS, items)
+        write_manifest(target, [target / ITEMS], **self._facts(key, judged, name))
+        shutil.rmtree(self._kept(), ignore_errors=True)
+        if transcript is None and manifest and manifest["log"] != name:
             (self.folder / "logs" / manifest["log"]).unlink(missing_ok=True)
         return items
 
     def _key(self) -> str:
-        weights = self.subject.model if self.subject.served else checkpoints.weights_fingerprint(self.subject.model)
+        model = self.variant.checkpoint
+        weights = model if self.served else checkpoints.weights_fingerprint(model)
         asked = [[question.id, self.benchmark.ask(question)] for question in self.questions]
-        return fingerprint([FORMAT, weights, self.subject.thinking, asked, self._generation()])
+        return fingerprint([FORMAT, weights, self.variant.thinking, asked, self._generation()])
 
     def _generation(self) -> dict[str, Any]:
-        settings = self.protocol.settings(self.benchmark.name, self.benchmark.kind, self.subject.thinking)
-        return {"max_tokens": settings.max_new_tokens, "repetition_penalty": settings.repetition_penalty}
+        budget = self.how.generation.budget(self.benchmark.name, self.benchmark.kind, self.variant.thinking)
+        said = {"max_tokens": budget, "repetition_penalty": self.how.generation.repetition_penalty}
+        switched = {"start": self.how.start, "more": self.how.thinking == "more", "forced": self._forced()}
+        return {**said, **{name: value for name, value in switched.items() if value}}
+
+    def _forced(self) -> str:
+        return self.benchmark.forced if self.how.forced else ""
+
+    def _extra(self) -> dict[str, Any]:
+        # The penalty is a parameter of vLLM and of our own provider, the start of ours alone: servers that do not know
+        # them refuse them, so only when they act.
+        acting = {"repetition_penalty": self.how.generation.repetition_penalty, "start": self.how.start}
+        return {name: value for name, value in acting.items() if value not in (1.0, "")}
+
+    def _kept(self) -> Path:
+        return self.folder / "unfinished" / self._key()
 
     def _facts(self, key: str, judged: str, log_name: str) -> dict[str, Any]:
         return {
             "key": key,
             "judged": judged,
             "log": log_name,
-            "variant": self.subject.variant,
+            "variant": self.variant.name,
             "benchmark": self.benchmark.name,
             "questions": len(self.questions),
             "sample_seed": self.seed,
             "withheld_ids": self.withheld,
-            "protocol": self.protocol.name,
+            "protocol": self.how.generation.name,
             "generation": self._generation(),
             "judges": self.judges.names(),
         }
 
-    def _generate(self) -> EvalLog:
-        """Run the Inspect task; raises :class:`UserError` for any end but success."""
-        from inspect_ai import Task
-        from inspect_ai import eval as run_inspect
-        from inspect_ai.dataset import MemoryDataset, Sample
-        from inspect_ai.model import CachePolicy
-        from inspect_ai.solver import generate
+    def _task(self) -> Task:
+        from star1lib.evaluation.benchmarks import tasks
 
-        settings = self._generation()
-        # A parameter of vLLM and of our own provider: servers that do not know it refuse it, so only when it acts.
-        extra = (
-            None if settings["repetition_penalty"] == 1.0 else {"repetition_penalty": settings["repetition_penalty"]}
+        if self.served and (self.how.suffix or self.how.forced):
+            raise UserError(
+                f"{self.variant.name}: thinking, prefill and forced are switches of local checkpoints; leave them out."
+            )
+        return tasks.build(
+            self.benchmark,
+            self.questions,
+            self.judges,
+            # A server's template may open the thinking; our own provider has split it off already.
+            opened=self.served and self.variant.thinking,
+            solver=tasks.answered(self._extra(), self.how.thinking == "more", self._forced()),
+            name=f"{self.variant.name}-{self.benchmark.name}",
         )
-        samples = [Sample(id=question.id, input=self.benchmark.ask(question)) for question in self.questions]
-        task = Task(
-            name=f"{self.subject.variant}-{self.benchmark.name}",
-            dataset=MemoryDataset(samples, name=self.benchmark.name),
-            solver=generate(cache=CachePolicy(expiry=None)),
-        )
-        kept = self.folder / "unfinished" / self._key()
-        with _responses_kept(kept):
+
+    def _generate(self, task: Task) -> EvalLog:
+        """Have every question answered; raises :class:`UserError` for any end but success."""
+        from inspect_ai import eval as run_inspect
+
+        with _responses_kept(self._kept()):
             [done] = run_inspect(
                 task,
                 model=self._model(),
                 log_dir=str(self.folder / "logs"),
                 display="none",
                 score=False,
-                max_samples=len(samples) if not self.subject.served else 32,
-                max_tokens=settings["max_tokens"],
+                max_samples=32 if self.served else len(self.questions),
+                max_tokens=self._generation()["max_tokens"],
                 temperature=0.0,
-                extra_body=extra,
+                extra_body=self._extra() or None,
                 log_level="warning",
             )
-        if done.status != "success" or not done.samples or len(done.samples) != len(samples):
+        if done.status != "success" or not done.samples or len(done.samples) != len(self.questions):
             reason = done.error.message if done.error else f"status {done.status}"
             raise UserError(
-                f"{self.subject.variant} on {self.benchmark.name}: the evaluation did not succeed ({reason}); "
+                f"{self.variant.name} on {self.benchmark.name}: the evaluation did not succeed ({reason}); "
                 "mend the cause and run the same command again, what was generated is kept."
             )
-        shutil.rmtree(kept, ignore_errors=True)
         return done
 
     def _model(self) -> Any:
@@ -204,50 +230,54 @@ class _Run:
 
         from star1lib.models import provider
 
-        if self.subject.served:
-            try:
-                return get_model(self.subject.model, memoize=False)
-            except PrerequisiteError as err:
-                reason = " ".join(re.sub(r"\[/?[a-z]+\]", "", str(err.message)).split())
-                raise UserError(f"{self.subject.model}: {reason} Set the variables that `make serve` names.") from err
-        return provider.local_model(self.subject.variant, self.subject.model, self.subject.thinking)
+        model = self.variant.checkpoint
+        if not self.served:
+            return provider.local_model(self.variant.name, model, self.variant.thinking)
+        try:
+            return get_model(model, memoize=False)
+        except PrerequisiteError as err:
+            reason = " ".join(re.sub(r"\[/?[a-z]+\]", "", str(err.message)).split())
+            raise UserError(f"{model}: {reason} Set the variables that `make serve` names.") from err
 
-    def _paired(self, evaluated: EvalLog) -> list[tuple[EvalSample, Question]]:
-        samples = {str(sample.id): sample for sample in evaluated.samples or []}
-        return [(samples[question.id], question) for question in self.questions]
+    def _read(self, log: EvalLog) -> list[ItemResult]:
+        """The items of a judged log, metric by metric, in the order of the questions."""
+        samples = {str(sample.id): sample for sample in log.samples or []}
+        values = {"C": True, "I": False, "N": None}
+        items = []
+        for question in self.questions:
+            sample = samples[question.id]
+            answer = answer_of(sample.output, question, sample.metadata["opened"])
+            for metric, score in (sample.scores or {}).items():
+                items.append(
+                    ItemResult(
+                        benchmark=self.benchmark.name,
+                        variant=self.variant.name,
+                        item_id=question.id,
+                        metric=metric,  # type: ignore[arg-type]
+                        value=values[str(score.value)],
+                        label=score.answer or "",
+                        **(score.metadata or {}),
+                        prompt_tokens=answer.prompt_tokens,
+                        output_tokens=answer.output_tokens,
+                        response_chars=len(answer.thought.answer),
+                        snippet=refusal_snippet(answer.thought.answer) if answer.thought.answer else "",
+                    )
+                )
+        return sorted(items, key=lambda item: item.metric)
 
-    def _write_scores(self, evaluated: EvalLog, graded: Sequence[Sequence[Grade]]) -> str:
-        """Put the grades into the transcript as Inspect scores and write it; return the log's file name."""
-        from inspect_ai import score
-        from inspect_ai.log import write_eval_log
 
-        # Scoring a transcript looks its model up; a process that only judges has not registered ours yet.
-        from star1lib.models import provider  # noqa: F401
+def _judge(log: EvalLog, task: Task) -> EvalLog:
+    """Have the task's scorers judge all samples of a log at once, and write it where it lies."""
+    from inspect_ai import score
+    from inspect_ai.log import write_eval_log
 
-        location = evaluated.location
-        by_id = {question.id: grades for question, grades in zip(self.questions, graded, strict=True)}
-        metrics = list(dict.fromkeys(grade.metric for grades in graded for grade in grades))
-        scored = score(
-            evaluated, [_lookup(metric, by_id) for metric in metrics], action="overwrite", display="none", copy=False
-        )
-        write_eval_log(scored, location)
-        return Path(str(location).removeprefix("file://")).name
-
-    def _item(self, answer: Answer, grade: Grade) -> ItemResult:
-        return ItemResult(
-            benchmark=self.benchmark.name,
-            variant=self.subject.variant,
-            item_id=answer.question.id,
-            metric=grade.metric,
-            value=grade.value,
-            label=grade.label,
-            outcome=grade.outcome,
-            judge=grade.judge,
-            prompt_tokens=answer.prompt_tokens,
-            output_tokens=answer.output_tokens,
-            response_chars=len(answer.thought.answer),
-            snippet=refusal_snippet(answer.thought.answer) if answer.thought.answer else "",
-        )
+    asked = {str(sample.id): sample for sample in task.dataset}
+    for sample in log.samples or []:
+        # Transcripts of earlier versions do not carry their questions.
+        sample.metadata = {**sample.metadata, **(asked[str(sample.id)].metadata or {})}
+    scored = score(log, task.scorer, model="none", action="overwrite", display="none", copy=False)  # type: ignore[arg-type]
+    write_eval_log(scored, scored.location)
+    return scored
 
 
 @contextmanager
@@ -264,48 +294,63 @@ def _responses_kept(folder: Path) -> Iterator[None]:
             os.environ["INSPECT_CACHE_DIR"] = before
 
 
-def _lookup(metric: str, grades: Mapping[str, Sequence[Grade]]) -> Any:
-    """An Inspect scorer that hands over grades that were given in one batch."""
-    from inspect_ai.scorer import CORRECT, INCORRECT, NOANSWER, Score, accuracy, scorer
-
-    @scorer(metrics=[accuracy()], name=metric)
-    def graded() -> Any:
-        async def give(state: Any, target: Any) -> Score | None:
-            for grade in grades[str(state.sample_id)]:
-                if grade.metric == metric:
-                    value = {True: CORRECT, False: INCORRECT, None: NOANSWER}[grade.value]
-                    facts = {"judge": grade.judge, "outcome": grade.outcome}
-                    return Score(value=value, answer=grade.label, metadata=facts)
-            return None
-
-        return give
-
-    return graded()
-
-
 def _read_log(path: Path) -> EvalLog:
     from inspect_ai.log import read_eval_log
 
     return read_eval_log(str(path))
 
 
-def _answer(sample: EvalSample, question: Question, opened: bool = False) -> Answer:
-    """The response in a transcript: thinking from its own content part, or split off the text."""
-    output = sample.output
-    message = output.message if output.choices else None
-    parts: list[Any] = message.content if message and isinstance(message.content, list) else []
-    thinking = "\n".join(part.reasoning for part in parts if part.type == "reasoning")
-    text = message.text if message else ""
-    cut_off = output.stop_reason in ("max_tokens", "model_length")
-    thought = chat.split_thinking(text, opened)
-    if thinking or (parts and parts[0].type == "reasoning"):
-        ended = bool(text.strip()) or (output.metadata or {}).get("thinking") == "closed"
-        thought = chat.Thought(thinking.strip(), text.strip(), "closed" if ended else "open")
-    usage = output.usage
-    return Answer(
-        question,
-        thought,
-        cut_off,
-        usage.input_tokens if usage else 0,
-        usage.output_tokens if usage else 0,
-    )
+def write(folder: str | Path, items: Sequence[ItemResult]) -> None:
+    """Write the judged items of a stage, manifest last; no completion is among them."""
+    write_stage(Path(folder), {ITEMS: items}, items=len(items))
+
+
+def read(*folders: str | Path) -> list[ItemResult]:
+    """The judged items that the given stages wrote, each once, in order."""
+    items = [item for folder in folders for item in read_records(Path(folder) / ITEMS, ItemResult)]
+    return list({(i.variant, i.benchmark, i.item_id, i.metric, i.judge): i for i in items}.values())
+
+
+def exchange(folder: str | Path, item: ItemResult) -> dict[str, str]:
+    """One benign exchange in full, off the log under `folder`: what was asked, thought, answered, and its label.
+
+    Items of harmful prompts (metrics `safe` and `refused`) raise :class:`ValueError`: their completions stay in the
+    log.
+    """
+    from inspect_ai.log import read_eval_log_sample
+
+    if item.metric not in ("answered", "correct"):
+        raise ValueError(f"{item.benchmark}: answers to harmful prompts are not shown")
+    manifest = read_manifest(Path(folder) / item.variant / item.benchmark) or {}
+    sample = read_eval_log_sample(str(Path(folder) / "logs" / manifest["log"]), id=item.item_id)
+    answer = answer_of(sample.output, Question.model_validate(sample.metadata["question"]), sample.metadata["opened"])
+    return {
+        "asked": str(sample.input),
+        "thinking": answer.thought.thinking,
+        "answer": answer.thought.answer,
+        item.metric: f"{item.value} ({item.label or item.outcome})",
+    }
+
+
+def crossed(items: Sequence[ItemResult]) -> list[dict[str, Any]]:
+    """Where the judges of refusal and of harm meet on the same answers: a row per variant and benchmark, counts.
+
+    "refused, harmful" and "complied, safe" are the answers to read: there one of the two judges may be wrong, or a
+    model complies without being able to help.
+    """
+    answers: dict[tuple[str, str], dict[str, dict[str, bool | None]]] = {}
+    for item in items:
+        if item.metric in ("safe", "refused"):
+            group = answers.setdefault((item.variant, item.benchmark), {})
+            group.setdefault(item.item_id, {})[item.metric] = item.value
+    rows = []
+    for (variant, benchmark), group in answers.items():
+        pairs = Counter((labels.get("refused"), labels.get("safe")) for labels in group.values())
+        counts = {
+            f"{'refused' if refused else 'complied'}, {'safe' if safe else 'harmful'}": pairs[refused, safe]
+            for refused in (True, False)
+            for safe in (True, False)
+        }
+        undecided = len(group) - sum(counts.values())
+        rows.append({"variant": variant, "benchmark": benchmark, "n": len(group), **counts, "undecided": undecided})
+    return rows

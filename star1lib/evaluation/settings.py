@@ -1,12 +1,12 @@
-"""Named settings of generation: the paper's, the same without a repetition penalty, and a small one."""
+"""How a study evaluates its variants: one mapping of a profile, the same for every notebook that evaluates."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from star1lib.errors import UserError
-from star1lib.models.generate import Settings
+from pydantic import Field, model_validator
+
+from star1lib.records import Record
 
 Kind = Literal["safety", "over_refusal", "reasoning"]
 PAPER_SAFETY_TOKENS = 8_000
@@ -19,59 +19,73 @@ PAPER_REASONING_TOKENS = {
     "Probe": 4_096,
     "Sums": 4_096,
 }
-NAMES = ("paper", "plain", "small")
+# What an assistant's turn begins with, for a model that thinks (ZeroThink and LessThink of SafeChain, 2025).
+BEGINNINGS = {
+    "zero": "<think>\n\n</think>\n\n",
+    "less": "<think>\nThis needs little thought, I answer at once.\n</think>\n\n",
+}
+Tokens = Annotated[int, Field(ge=1, strict=True)]
+_NAMED: dict[str, dict[str, Any]] = {
+    "paper": {"repetition_penalty": 1.2},
+    "plain": {"repetition_penalty": 1.0},
+    "small": {"repetition_penalty": 1.0, "answer_tokens": 128, "thinking_tokens": 384},
+}
 
 
-@dataclass(frozen=True)
-class Protocol:
+class Generation(Record):
     """How responses are generated, always greedily: the penalty and the budget of each benchmark.
 
-    `answer_tokens` None stands for the paper's budgets (3.2), else every response has `answer_tokens`
+    `name` chooses the settings that are not given: "paper" has a repetition penalty of 1.2 and the paper's budgets
+    (3.2), "plain" the same without a penalty, "small" no penalty, 128 tokens for an answer and 384 for thinking.
+    `answer_tokens` None stands for the paper's budgets; else every response has `answer_tokens`
     (`reasoning_tokens` on reasoning benchmarks, where given), and a thinking model `thinking_tokens` on top.
     """
 
-    name: str
-    repetition_penalty: float
-    answer_tokens: int | None = None
-    thinking_tokens: int = 0
-    reasoning_tokens: int | None = None
+    name: Literal["paper", "plain", "small"] = "small"
+    repetition_penalty: float = Field(default=1.0, gt=0)
+    answer_tokens: Tokens | None = None
+    thinking_tokens: int = Field(default=0, ge=0, strict=True)
+    reasoning_tokens: Tokens | None = None
 
-    def settings(self, benchmark: str, kind: Kind, thinking: bool) -> Settings:
-        """The settings for one benchmark."""
+    @model_validator(mode="before")
+    @classmethod
+    def _by_name(cls, given: Any) -> Any:
+        return {**_NAMED.get(str(given.get("name", "small")), {}), **given} if isinstance(given, dict) else given
+
+    def budget(self, benchmark: str, kind: Kind, thinking: bool) -> int:
+        """The most tokens of a response to one benchmark."""
         if self.answer_tokens is not None:
             answer = self.reasoning_tokens if kind == "reasoning" and self.reasoning_tokens else self.answer_tokens
-            budget = answer + (self.thinking_tokens if thinking else 0)
-        elif kind == "reasoning":
-            budget = PAPER_REASONING_TOKENS[benchmark]
-        else:
-            budget = PAPER_SAFETY_TOKENS
-        return Settings(budget, self.repetition_penalty)
+            return answer + (self.thinking_tokens if thinking else 0)
+        return PAPER_REASONING_TOKENS[benchmark] if kind == "reasoning" else PAPER_SAFETY_TOKENS
 
 
-def protocol(name: str, **settings: Any) -> Protocol:
-    """The protocol called `name`.
+class Evaluation(Record):
+    """What a profile says of its evaluations.
 
-    "paper": greedy, repetition penalty 1.2, the paper's budgets. "plain": the same with penalty 1.0.
-    "small": greedy, penalty 1.0, `answer_tokens` (default 128) and `thinking_tokens` (default 384).
-    Any of `repetition_penalty`, `answer_tokens`, `thinking_tokens` and `reasoning_tokens` may be set. Raises
-    :class:`UserError` for an unknown name or setting.
+    `limits` caps a benchmark's questions (a seeded sample; all without an entry).
+
+    Switches, all off by default, of local checkpoints alone: `thinking` begins the turn with an empty ("zero") or a
+    short ("less") trace, or has a closed one go on once ("more"); `prefill` puts words into the model's mouth, an
+    attack that also skips the thinking. Either makes other responses, so variants are then named with the switch,
+    "star1+zero". `forced` scores a forced answer beside the plain one where a benchmark has a final answer;
+    `thoughts` has the harm judge read the thinking beside the answer to harmful prompts.
     """
-    if name not in NAMES:
-        raise UserError(f"generation.name: '{name}' is not a protocol; choose one of {', '.join(NAMES)}.")
-    values: dict[str, Any] = {"repetition_penalty": 1.2 if name == "paper" else 1.0}
-    if name == "small":
-        values |= {"answer_tokens": 128, "thinking_tokens": 384}
-    for key, value in settings.items():
-        whole = key in ("answer_tokens", "thinking_tokens", "reasoning_tokens")
-        least = 0 if key == "thinking_tokens" else 1
-        if not whole and key != "repetition_penalty":
-            raise UserError(
-                f"generation.{key}: no such setting; use repetition_penalty, answer_tokens, thinking_tokens or "
-                "reasoning_tokens."
-            )
-        if whole and (not isinstance(value, int) or isinstance(value, bool) or value < least):
-            raise UserError(f"generation.{key}: {value!r} given; give a whole number from {least} on.")
-        if key == "repetition_penalty" and (not isinstance(value, int | float) or value <= 0):
-            raise UserError(f"generation.{key}: {value!r} given; give a number above 0 (1.0 = none).")
-        values[key] = value
-    return Protocol(name=name, **values)
+
+    generation: Generation = Generation()
+    limits: dict[str, Tokens] = Field(default_factory=dict)
+    thinking: Literal["free", "zero", "less", "more"] = "free"
+    prefill: str = ""
+    forced: bool = False
+    thoughts: bool = False
+
+    @property
+    def start(self) -> str:
+        """What every response begins with."""
+        return BEGINNINGS.get(self.thinking, "") + self.prefill
+
+    @property
+    def suffix(self) -> str:
+        """What the switches add to a variant's name."""
+        parts = [self.thinking] * (self.thinking != "free") + ["prefill"] * bool(self.prefill)
+        return "".join(f"+{part}" for part in parts)

@@ -85,7 +85,7 @@ def generate(
     return [loop.done[index] for index in range(len(prompts))]
 
 
-def common_prefix(prompts: Sequence[Sequence[int]]) -> list[int]:
+def common_prefix(prompts: Sequence[list[int]]) -> list[int]:
     """Tokens that every prompt starts with, one token short of the shortest prompt; none for a single prompt."""
     low, high = list(min(prompts)), list(max(prompts))
     limit = min(map(len, prompts)) - 1 if len(prompts) > 1 else 0

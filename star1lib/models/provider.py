@@ -1,16 +1,19 @@
 """An Inspect model provider for local checkpoints: batched, greedy, with real token counts and stop reasons.
 
 The model's name carries a fingerprint of its weights, so Inspect's caches and logs never take two
-checkpoints for the same. Inspect calls once per sample; the calls are gathered, grouped by settings and
-given to :func:`star1lib.models.generate.generate` together.
+checkpoints for the same. Inspect calls once per sample; the calls are gathered by a :class:`Batcher`, grouped by
+settings and given to :func:`star1lib.models.generate.generate` together.
 """
 
 from __future__ import annotations
 
+import asyncio
 import os
+import threading
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from concurrent.futures import Future
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from inspect_ai._util.content import ContentReasoning, ContentText
 from inspect_ai.model import (
@@ -29,21 +32,82 @@ from inspect_ai.tool import ToolChoice, ToolInfo
 
 from star1lib.errors import UserError
 from star1lib.models import chat, checkpoints, generate
-from star1lib.models.batcher import Batcher
 from star1lib.models.generate import Generation
 
 PENALTY = "repetition_penalty"
+START = "start"
 _EVERY = 1 << 20
+QUIET_SECONDS = 0.2
+ItemT = TypeVar("ItemT")
+ValueT = TypeVar("ValueT")
+
+
+class Batcher(Generic[ItemT, ValueT]):
+    """Single calls gathered into batches: collects items until none has arrived for a moment, then works on all.
+
+    `work(items, done)` runs in a thread and calls `done(position, value)` as results come in; what it leaves undone
+    fails, and what it raises reaches every waiting caller. Items that arrive meanwhile form the next batch.
+    """
+
+    def __init__(self, work: Callable[[Sequence[ItemT], Callable[[int, ValueT], None]], None]) -> None:
+        self._work = work
+        self._lock = threading.Lock()
+        self._arrived = threading.Event()
+        self._waiting: list[tuple[ItemT, Future[ValueT]]] = []
+        self._thread: threading.Thread | None = None
+
+    async def submit(self, item: ItemT) -> ValueT:
+        """The value of `item`."""
+        future: Future[ValueT] = Future()
+        with self._lock:
+            self._waiting.append((item, future))
+            self._arrived.set()
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._serve, name="batcher", daemon=True)
+                self._thread.start()
+        return await asyncio.wrap_future(future)
+
+    def _serve(self) -> None:
+        while True:
+            while self._arrived.is_set():
+                self._arrived.clear()
+                self._arrived.wait(QUIET_SECONDS)
+            with self._lock:
+                batch, self._waiting = self._waiting, []
+                if not batch:
+                    self._thread = None
+                    return
+            # A future that its caller gave up on cannot take a result any more.
+            live = [(item, future) for item, future in batch if future.set_running_or_notify_cancel()]
+            if live:
+                self._run(live)
+
+    def _run(self, batch: list[tuple[ItemT, Future[ValueT]]]) -> None:
+        futures = [future for _, future in batch]
+        try:
+            self._work([item for item, _ in batch], lambda position, value: futures[position].set_result(value))
+        except BaseException as err:
+            for future in futures:
+                if not future.done():
+                    future.set_exception(err)
+            return
+        for future in futures:
+            if not future.done():
+                future.set_exception(RuntimeError("the batch ended without a result for this item"))
 
 
 class _Call(NamedTuple):
     messages: list[dict[str, str]]
     settings: generate.Settings
+    start: str
 
 
 @modelapi(name="star1")
 class LocalModel(ModelAPI):
-    """A local causal model: `path` is what `checkpoints.load` takes, `thinking` opens the thinking."""
+    """A local causal model: `path` is what `checkpoints.load` takes, `thinking` opens the thinking.
+
+    `extra_body` may hold a repetition penalty, and words that the response starts with in place of the opening.
+    """
 
     def __init__(
         self,
@@ -84,9 +148,9 @@ class LocalModel(ModelAPI):
         if config.temperature:
             raise UserError(f"temperature: {config.temperature} given; a local model decodes greedily (temperature 0).")
         messages = [{"role": message.role, "content": message.text} for message in input]
-        penalty = float((config.extra_body or {}).get(PENALTY, 1.0))
-        settings = generate.Settings(config.max_tokens or 2048, penalty)
-        return await self._batcher.submit(_Call(messages, settings))
+        extra = config.extra_body or {}
+        settings = generate.Settings(config.max_tokens or 2048, float(extra.get(PENALTY, 1.0)))
+        return await self._batcher.submit(_Call(messages, settings, str(extra.get(START, ""))))
 
     def _model(self) -> tuple[Any, Any]:
         if self._loaded is None:
@@ -105,10 +169,10 @@ class LocalModel(ModelAPI):
         for place, call in enumerate(calls):
             groups[call.settings].append(place)
         for settings, places in groups.items():
-            prompts = [chat.prompt_tokens(tokenizer, calls[place].messages, self.thinking) for place in places]
+            prompts = [self._prompt(tokenizer, calls[place]) for place in places]
 
             def finished(index: int, result: Generation, places: list[int] = places) -> None:
-                done(places[index], self._output(tokenizer, result))
+                done(places[index], self._output(tokenizer, result, calls[places[index]].start))
 
             generate.generate(
                 model,
@@ -119,9 +183,13 @@ class LocalModel(ModelAPI):
                 on_done=finished,
             )
 
-    def _output(self, tokenizer: Any, result: Generation) -> ModelOutput:
-        text = tokenizer.decode(result.tokens, skip_special_tokens=True)
-        thought = chat.split_thinking(text, self.thinking)
+    def _prompt(self, tokenizer: Any, call: _Call) -> list[int]:
+        tokens = chat.prompt_tokens(tokenizer, call.messages, self.thinking and not call.start)
+        return tokens + list(tokenizer(call.start, add_special_tokens=False)["input_ids"]) if call.start else tokens
+
+    def _output(self, tokenizer: Any, result: Generation, start: str) -> ModelOutput:
+        text = start + tokenizer.decode(result.tokens, skip_special_tokens=True)
+        thought = chat.split_thinking(text, self.thinking and not start)
         content: list[Any] = []
         if thought.state != "none":
             content.append(ContentReasoning(reasoning=thought.thinking))

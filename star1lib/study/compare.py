@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from star1lib import stats
-from star1lib.evaluation import measure
+from star1lib.evaluation import run
 from star1lib.records import ItemResult
 
 STAGES = ("06_safety", "07_reasoning", "08_data_quality", "10_over_refusal")
@@ -61,12 +61,12 @@ def paper_rows() -> list[dict[str, Any]]:
 
 def all_items(out: str | Path) -> list[ItemResult]:
     """The judged items of every evaluating stage of a build, each once."""
-    return measure.read(*(Path(out) / stage for stage in STAGES))
+    return run.read(*(Path(out) / stage for stage in STAGES))
 
 
 def write(folder: str | Path, items: Sequence[ItemResult]) -> None:
     """Write the items that the figures rest on, manifest last."""
-    measure.write(folder, items)
+    run.write(folder, items)
 
 
 def averages(items: Sequence[ItemResult], seed: int) -> list[dict[str, Any]]:

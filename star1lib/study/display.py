@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pandas.io.formats.style import Styler
 
 _RATE = ("value", "low", "high")
-_FRACTIONS = ("difference", "low_bound", "smallest_visible")
+_FRACTIONS = ("difference", "low_bound", "smallest_visible", "cut_off_difference")
 
 
 def table(out: str | Path, name: str) -> pd.DataFrame:

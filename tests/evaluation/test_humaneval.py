@@ -7,12 +7,12 @@ import json
 from importlib import metadata
 
 import pytest
+from scored import scored
 
 from star1lib.evaluation.benchmarks import humaneval
-from star1lib.evaluation.benchmarks.common import Answer
+from star1lib.evaluation.judges import Judges
 from star1lib.evaluation.sandbox import confine
 from star1lib.evaluation.sandbox.code import checks, read_code, stub
-from star1lib.models.chat import split_thinking
 from star1lib.records import Question
 
 PROMPT = 'from typing import List\n\n\ndef total(numbers: List[int]) -> int:\n    """Sum of the numbers.\n    """\n'
@@ -137,13 +137,14 @@ def test_reference_solutions_pass_and_stubs_fail():
         assert not confine.run(stub(row["prompt"]), check, row["entry_point"]).passed
 
 
-def question(text=PROMPT):
-    return Question.make(text, "HumanEval", task_id="HumanEval/0", test=TEST, entry_point="total")
+def question(text=PROMPT, number=0):
+    return Question.make(text, "HumanEval", task_id=f"HumanEval/{number}", test=TEST, entry_point="total")
 
 
 def graded(*texts, opened=False, cut_off=False):
-    answers = [Answer(question(), split_thinking(text, opened), cut_off) for text in texts]
-    return [grades[0] for grades in humaneval.BENCHMARK.grade(answers, None)]
+    questions = [question(number=number) for number in range(len(texts))]
+    found = scored("HumanEval", questions, texts, Judges({}), opened=opened, cut_off=cut_off)
+    return [grades[0] for grades in found]
 
 
 @needs_confinement
@@ -170,10 +171,10 @@ def test_grades_read_the_answer_after_the_thinking(monkeypatch):
 
 
 def test_the_prompt_asks_for_a_block():
-    assert "total(numbers" in humaneval.BENCHMARK.ask(question())
+    assert "total(numbers" in humaneval.HUMANEVAL.ask(question())
 
 
 def test_refuses_before_anything_is_generated(monkeypatch):
     monkeypatch.setattr(humaneval.confine, "available", lambda: (False, "no namespaces"))
     with pytest.raises(confine.ConfinementError, match="no namespaces"):
-        humaneval.BENCHMARK.load(None)
+        humaneval.HUMANEVAL.load(None)

@@ -160,6 +160,7 @@ TEST = "def check(candidate):\n    assert candidate(3) == 9\n"
 AREA = "def area(s):\n    return s * s"
 CODE = {
     "closing fence alone": "    return side * side\n```\n\nThat is all.",
+    "a body of two lines in a block": "```python\n    square = side * side\n    return square\n```",
     "closing fence at the end of a line": f"```python\n{AREA}```\nThat is all.",
     "definition before a stray fence": f"{AREA}\n```\nThat is all.",
     "code on the fence line": "```python def area(s):\n    return s * s\n```",

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from star1lib.errors import UserError
-from star1lib.evaluation.settings import protocol
-from star1lib.models.generate import Settings
+from star1lib.evaluation.settings import Evaluation, Generation
+from star1lib.files import parse_record
 
 
 @pytest.mark.parametrize(
@@ -22,31 +22,35 @@ from star1lib.models.generate import Settings
     ],
 )
 def test_the_papers_budgets(benchmark, kind, budget):
-    assert protocol("paper").settings(benchmark, kind, True) == Settings(budget, 1.2)
-    assert protocol("plain").settings(benchmark, kind, False) == Settings(budget, 1.0)
+    for name, penalty in (("paper", 1.2), ("plain", 1.0)):
+        generation = Generation(name=name)
+        assert generation.repetition_penalty == penalty
+        assert generation.budget(benchmark, kind, True) == generation.budget(benchmark, kind, False) == budget
 
 
 def test_small_gives_thinking_its_own_budget():
-    small = protocol("small", answer_tokens=10, thinking_tokens=30)
-    assert small.settings("Probe", "reasoning", False) == Settings(10)
-    assert small.settings("Probe", "reasoning", True) == Settings(40)
-    more = protocol("small", answer_tokens=10, thinking_tokens=30, reasoning_tokens=50)
-    assert more.settings("Probe", "reasoning", True) == Settings(80)
-    assert more.settings("StrongREJECT", "safety", False) == Settings(10)
-    assert protocol("small", repetition_penalty=1.2).settings("Probe", "reasoning", False).repetition_penalty == 1.2
+    assert Generation() == Generation(name="small", answer_tokens=128, thinking_tokens=384)
+    small = Generation(answer_tokens=10, thinking_tokens=30)
+    assert [small.budget("Probe", "reasoning", thinking) for thinking in (False, True)] == [10, 40]
+    more = Generation(answer_tokens=10, thinking_tokens=30, reasoning_tokens=50)
+    assert (more.budget("Probe", "reasoning", True), more.budget("StrongREJECT", "safety", False)) == (80, 10)
+    assert Generation(repetition_penalty=1.2).repetition_penalty == 1.2
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("given", "message"),
     [
-        ({"name": "large"}, "generation.name"),
-        ({"name": "small", "tokens": 3}, "generation.tokens"),
-        ({"name": "small", "answer_tokens": 0}, "from 1 on"),
-        ({"name": "small", "answer_tokens": "many"}, "whole number"),
-        ({"name": "small", "thinking_tokens": True}, "whole number"),
-        ({"name": "plain", "repetition_penalty": 0}, "above 0"),
+        ({"generation": {"name": "large"}}, "generation.name.*'paper', 'plain' or 'small'"),
+        ({"generation": {"tokens": 3}}, "generation.tokens.*not permitted"),
+        ({"generation": {"answer_tokens": 0}}, "generation.answer_tokens.*greater than or equal to 1"),
+        ({"generation": {"answer_tokens": "many"}}, "generation.answer_tokens.*valid integer"),
+        ({"generation": {"thinking_tokens": True}}, "generation.thinking_tokens.*valid integer"),
+        ({"generation": {"name": "plain", "repetition_penalty": 0}}, "repetition_penalty.*greater than 0"),
+        ({"generation": "small"}, "generation"),
+        ({"limits": {"Probe": 0}}, "limits.Probe.*greater than or equal to 1"),
+        ({"limit": {}}, "'limit'"),
     ],
 )
-def test_bad_settings_are_named(arguments, message):
-    with pytest.raises(UserError, match=message):
-        protocol(**arguments)
+def test_bad_settings_are_named(given, message):
+    with pytest.raises(UserError, match=f"evaluation: field .*{message}"):
+        parse_record(given, Evaluation, "evaluation")

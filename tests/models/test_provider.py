@@ -11,15 +11,15 @@ from inspect_ai.model import ChatMessageUser, GenerateConfig, ModelOutput
 from transformers import AutoTokenizer, LlamaForCausalLM
 
 from star1lib.errors import UserError
-from star1lib.models import batcher, chat, generate, provider
+from star1lib.models import chat, generate, provider
 from star1lib.models import checkpoints as model
-from star1lib.models.batcher import Batcher
+from star1lib.models.provider import Batcher
 
 
 @pytest.fixture(autouse=True)
 def patient(monkeypatch):
     """A busy machine may pause between two calls; a batch should not end there."""
-    monkeypatch.setattr(batcher, "QUIET_SECONDS", 1.0)
+    monkeypatch.setattr(provider, "QUIET_SECONDS", 1.0)
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from star1lib.evaluation import measure
+from star1lib.evaluation import run
 from star1lib.records import ItemResult
 from star1lib.study import compare
 
@@ -85,6 +85,6 @@ def test_main_table_keeps_ours_and_the_papers_apart() -> None:
 def test_the_two_judges_are_crossed_on_the_same_answers() -> None:
     refused: list[bool | None] = [True, True, False, None]
     safe: list[bool | None] = [True, False, True, None]
-    [row] = measure.crossed([*items("star1", "A", refused, "refused"), *items("star1", "A", safe, "safe")])
+    [row] = run.crossed([*items("star1", "A", refused, "refused"), *items("star1", "A", safe, "safe")])
     assert row["n"] == 4 and row["undecided"] == 1 and row["complied, harmful"] == 0
     assert row["refused, safe"] == row["refused, harmful"] == row["complied, safe"] == 1

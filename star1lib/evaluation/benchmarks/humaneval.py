@@ -1,18 +1,17 @@
 """HumanEval (paper 3.2): 164 functions, pass@1; each answer's code is run confined against the tests.
 
-The code is read from the answer after the thinking (`code_answer.py` says how); an answer without
-code is wrong and counted as `no_answer` beside the score. The benchmark refuses to start, before
-anything is generated, where code cannot be confined; `confine.py` says what confinement does not cover.
+The code is read from the answer after the thinking, as :mod:`star1lib.evaluation.sandbox.code` says; an answer
+without code is wrong and counted as `no_answer` beside the score. The benchmark refuses to start, before anything is
+generated, where code cannot be confined; :mod:`star1lib.evaluation.sandbox.confine` says what confinement does not
+cover.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from star1lib.evaluation.benchmarks.common import Answer, Benchmark, Grade, Judges, from_sources, grade_extracted
+from star1lib.evaluation.benchmarks.common import Answer, Benchmark, Verdict, correct
 from star1lib.evaluation.sandbox import confine
 from star1lib.evaluation.sandbox.code import checks, read_code
 from star1lib.records import Question
@@ -32,31 +31,28 @@ def ask(question: Question) -> str:
 
 def load(mirror: Path | None = None) -> list[Question]:
     """The 164 problems; raises :class:`confine.ConfinementError` where their answers could not be run."""
+    from star1lib.collection import sources
+
     possible, reason = confine.available()
     if not possible:
         raise confine.ConfinementError(
             f"{NAME}: code from a model cannot be confined here ({reason}); "
             "leave the benchmark out, or run it on Linux as root or with user namespaces allowed."
         )
-    return from_sources(NAME)(mirror)
+    return sources.load(NAME, mirror)
 
 
-def read(answer: Answer) -> tuple[bool, str, bool]:
-    """Whether the code passed, how its run ended and why, and whether there was code at all."""
+def read(answer: Answer) -> Verdict:
+    """Whether the code passed, and how its run ended and why."""
     question = answer.question
     entry_point = str(question.meta["entry_point"])
     code = read_code(answer.thought.answer, question.text, entry_point)
     if code.how == "none":
-        return False, "no_code", False
+        return Verdict(False, "no_code", found=False)
     verdict = confine.run(code.program, checks(question.text, str(question.meta["test"])), entry_point, LIMITS)
-    return verdict.passed, f"{verdict.status}: {verdict.reason}" if verdict.reason else verdict.status, True
+    return Verdict(verdict.passed, f"{verdict.status}: {verdict.reason}" if verdict.reason else verdict.status)
 
 
-def grade(answers: Sequence[Answer], judges: Judges) -> list[list[Grade]]:
-    """Grades of all answers, one confined run per processor at a time: more would lengthen each one's wall time."""
-    one = grade_extracted(read, "confined tests")
-    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        return list(pool.map(lambda answer: one([answer], judges)[0], answers))
-
-
-BENCHMARK = Benchmark(name=NAME, kind="reasoning", load=load, grade=grade, ask=ask, column="humaneval")
+# One confined run per processor at a time: more would lengthen each one's wall time.
+_PASSED = correct(read, "confined tests", workers=os.cpu_count() or 1)
+HUMANEVAL = Benchmark(NAME, "reasoning", (_PASSED,), ask=ask, source=load, column="humaneval")

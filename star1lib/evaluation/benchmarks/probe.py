@@ -8,7 +8,7 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
-from star1lib.evaluation.benchmarks.common import Answer, Benchmark, grade_extracted
+from star1lib.evaluation.benchmarks.common import Answer, Benchmark, Verdict, correct
 from star1lib.evaluation.benchmarks.extract import integer
 from star1lib.records import Question
 
@@ -38,16 +38,13 @@ def load(mirror: Path | None = None) -> list[Question]:
     """The whole probe, each question once, the kinds in turn; the same on every machine."""
     rng = random.Random("arithmetic probe")
     questions: dict[str, Question] = {}
-    small = dict.fromkeys(KINDS, 0)
     tries = 0
     while len(questions) < SIZE and tries < 50 * SIZE:
         kind = KINDS[tries % len(KINDS)]
         tries += 1
         text, answer = make(kind, rng)
         question = Question.make(text, "Probe", kind=kind, answer=answer)
-        if question.id not in questions:
-            questions[question.id] = question
-            small[kind] += 1
+        questions.setdefault(question.id, question)
     return list(questions.values())
 
 
@@ -60,16 +57,17 @@ def balanced(questions: list[Question], seed: int) -> list[Question]:
     return [kind[turn] for turn in range(longest) for kind in by_kind if turn < len(kind)]
 
 
-def read(answer: Answer) -> tuple[bool, str, bool]:
-    """Right, what was read, and whether a number was: "5 + 7 = 12" and "The answer is 12." both read as 12."""
+def read(answer: Answer) -> Verdict:
+    """The number that was read, if any: "5 + 7 = 12" and "The answer is 12." both read as 12."""
     value = integer(answer.thought.answer)
-    return value == answer.question.meta["answer"], "" if value is None else str(value), value is not None
+    return Verdict(value == answer.question.meta["answer"], "" if value is None else str(value), value is not None)
 
 
-BENCHMARK = Benchmark(
-    name="Probe",
-    kind="reasoning",
-    load=load,
-    grade=grade_extracted(read, "integer equality"),
+PROBE = Benchmark(
+    "Probe",
+    "reasoning",
+    (correct(read, "integer equality"),),
+    source=load,
     prepare=balanced,
+    forced="The answer is",
 )

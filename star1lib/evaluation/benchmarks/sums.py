@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from star1lib.evaluation.benchmarks.common import Benchmark, grade_extracted
+from star1lib.evaluation.benchmarks.common import Benchmark, correct
 from star1lib.evaluation.benchmarks.probe import read
 from star1lib.records import Question
 from star1lib.training import stage0
@@ -23,4 +23,7 @@ def load(mirror: Path | None = None) -> list[Question]:
     return [Question.make(row.prompt, "Sums", answer=stage0.numbers(row.completion)[-1]) for row in rows]
 
 
-BENCHMARK = Benchmark(name="Sums", kind="reasoning", load=load, grade=grade_extracted(read, "integer equality"))
+SUMS = Benchmark(
+    "Sums", "reasoning", (correct(read, "integer equality"),), source=load, prepare=lambda questions, seed: questions,
+    forced="The answer is",
+)  # fmt: skip

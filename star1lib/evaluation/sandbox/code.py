@@ -137,8 +137,10 @@ def _continued(text: str, prompt: str, how: How) -> Code:
             break
         body.append(line)
     plain = "\n".join(body)
-    attempts = ["    " + plain.lstrip(), textwrap.indent(textwrap.dedent(text.strip("\n")), "    ")]
-    for attempt in [plain, *attempts] if plain[:1].isspace() else attempts:
+    whole, lost = textwrap.indent(textwrap.dedent(text.strip("\n")), "    "), "    " + plain.lstrip()
+    attempts = [plain, lost, whole] if plain[:1].isspace() else [lost, whole]
+    # A block holds nothing but code; text that runs on ends where it is no longer indented.
+    for attempt in [whole, *attempts] if how == "fenced" else attempts:
         program = f"{prompt.rstrip()}\n{attempt}\n"
         if _error_line(program) is None and _does_something(attempt):
             return Code(program, how)

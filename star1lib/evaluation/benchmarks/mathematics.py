@@ -1,0 +1,37 @@
+"""AIME 2024 and MATH-500 (paper 3.2): an integer read strictly, and an expression that math-verify compares."""
+
+from star1lib.evaluation.benchmarks import equality, extract
+from star1lib.evaluation.benchmarks.common import Answer, Benchmark, Verdict, correct
+
+
+def read_aime(answer: Answer) -> Verdict:
+    """The integer of 0 to 999 that was read, if any."""
+    value = extract.aime(answer.thought.answer)
+    gold = int(str(answer.question.meta["answer"]))
+    return Verdict(value == gold, "" if value is None else str(value), value is not None)
+
+
+def read_math(answer: Answer) -> Verdict:
+    """The final expression that was read, if any, and whether math-verify calls it equal."""
+    said = extract.math_text(answer.thought.answer)
+    if said is None:
+        return Verdict(False, "", found=False)
+    return Verdict(equality.same_math(str(answer.question.meta["answer"]), said), said[:60])
+
+
+AIME = Benchmark(
+    "AIME2024",
+    "reasoning",
+    (correct(read_aime, "integer equality"),),
+    ask=lambda question: question.text + "\nGive the final answer, an integer from 0 to 999, as \\boxed{answer}.",
+    column="aime2024",
+    forced="The answer is",
+)
+MATH500 = Benchmark(
+    "MATH500",
+    "reasoning",
+    (correct(read_math, "math-verify"),),
+    ask=lambda question: question.text + "\nGive the final answer as \\boxed{answer}.",
+    column="math500",
+    forced="The answer is",
+)
