@@ -19,7 +19,7 @@ from typing import Any
 from star1lib import files, stats
 from star1lib.collection import corpus, sources
 from star1lib.deliberation import teachers
-from star1lib.evaluation import measure
+from star1lib.evaluation import run
 from star1lib.evaluation.benchmarks import probe, sums
 from star1lib.records import Example, subset
 from star1lib.selection import benign
@@ -99,36 +99,37 @@ def answers(name: str, prompts: list[str]) -> list[TrainRow]:
     return stage0.own_answers(base(name)[0], prompts, BUILD / "models")
 
 
-def mixture(run: dict[str, Any]) -> list[TrainRow]:
+def mixture(asked: dict[str, Any]) -> list[TrainRow]:
     """The training rows of a run."""
-    reasoner = run["base"] != "plain"
-    how = {"thinking": run["thinking"], "reasoner": reasoner}
-    made = rows(subset(safety(), run["rows"], run.get("seed", 0)), **how)
-    made += rows(split()[0][: run.get("benign", 0)], kind="benign", **how)
-    if run.get("anchors"):
+    reasoner = asked["base"] != "plain"
+    how = {"thinking": asked["thinking"], "reasoner": reasoner}
+    made = rows(subset(safety(), asked["rows"], asked.get("seed", 0)), **how)
+    made += rows(split()[0][: asked.get("benign", 0)], kind="benign", **how)
+    if asked.get("anchors"):
         prompts = stage0.harmless()[STAGE0.own : 144]
-        made += answers(run["base"], prompts)[: run["anchors"]]
+        made += answers(asked["base"], prompts)[: asked["anchors"]]
     return made
 
 
 def make(name: str) -> dict[str, Any]:
     """One run: train, ask, and put its figures into a row."""
-    run = RUNS[name]
-    checkpoint, stage0_cpu = base(run["base"])
+    asked = RUNS[name]
+    checkpoint, stage0_cpu = base(asked["base"])
     began = time.process_time()
     made: list[TrainRow] = []
-    config = TrainConfig.model_validate({**COMMON, **run.get("training", {}), "seed": run.get("seed", 0)})
-    if "rows" in run:
-        made = mixture(run)
+    config = TrainConfig.model_validate({**COMMON, **asked.get("training", {}), "seed": asked.get("seed", 0)})
+    if "rows" in asked:
+        made = mixture(asked)
         checkpoint = str(
             train(name.replace(", ", "-").replace(" ", "-"), made, checkpoint, BUILD / "models", config, save_steps=20)
         )
     trained = time.process_time()
-    thinks = run["base"] != "plain" or run.get("thinking", False)
+    thinks = asked["base"] != "plain" or asked.get("thinking", False)
     variant = Variant(name=name.replace(", ", "-").replace(" ", "-"), checkpoint=checkpoint, thinking=thinks,
                       pool="none", rows=0, benign=0)  # fmt: skip
-    items = measure.measure([variant], list(LIMITS), cache=BUILD / "evaluations", limits=LIMITS, generation=GENERATION,
-                            judges={}, seed=0, mirror=str(mirror()), twins=split()[1])  # fmt: skip
+    how = {"generation": GENERATION, "limits": LIMITS}
+    items = run.evaluate([variant], list(LIMITS), how, folder=BUILD / "evaluations", seed=0, mirror=mirror(),
+                         benign=split()[1])  # fmt: skip
     kinds = {kind: sum(row.kind == kind for row in made) for kind in ("safety", "benign", "anchor")}
     steps = -(-len(made) // config.batch_size) * config.epochs
     row: dict[str, Any] = {

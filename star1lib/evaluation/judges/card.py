@@ -163,7 +163,8 @@ class HarmTrial:
         """Each set left out (and its kinds of harm), each known generator, whole questions in folds."""
         from sklearn.model_selection import GroupKFold
 
-        rows, found = self.rows, []
+        rows = self.rows
+        found: list[dict[str, Any]] = []
 
         def add(name: str, at: np.ndarray, given: Mapping[str, np.ndarray]) -> None:
             found.extend(row(judge, name, rows.labels[at], said[at], HARM) for judge, said in given.items())

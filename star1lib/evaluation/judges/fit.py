@@ -54,8 +54,10 @@ class Labelled:
     def keep(self, which: np.ndarray) -> Labelled:
         """The rows where `which` (n,) is true."""
         at = np.flatnonzero(which)
-        texts = ([texts[index] for index in at] for texts in (self.prompts, self.responses))
-        return Labelled(*texts, self.labels[at], self.sets[at], self.parts[at], self.soft[at], self.safe[at])
+        prompts, responses = ([texts[index] for index in at] for texts in (self.prompts, self.responses))
+        return Labelled(
+            prompts, responses, self.labels[at], self.sets[at], self.parts[at], self.soft[at], self.safe[at]
+        )
 
 
 def read_rows(path: Path, columns: Sequence[str]) -> Iterator[dict[str, str]]:
