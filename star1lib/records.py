@@ -106,7 +106,7 @@ class Example(Record):
 
 
 Metric = Literal["safe", "refused", "answered", "correct", "thought_safe", "forced"]
-Outcome = Literal["complete", "cut_off", "open_thinking", "no_answer", "empty"]
+Outcome = Literal["complete", "cut_off", "open_thinking", "no_answer", "empty", "filtered"]
 
 
 class ItemResult(Record):

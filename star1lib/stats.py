@@ -86,8 +86,8 @@ def wilson(k: int, n: int, level: float = 0.95) -> Interval:
 
 
 def rate(values: Iterable[bool | None], level: float = 0.95) -> Rate:
-    """The share of True among decided values (None is left out), with its Wilson interval."""
-    decided = [bool(value) for value in values if value is not None]
+    """The share of True among decided values (None and nan are left out), with its Wilson interval."""
+    decided = [bool(value) for value in values if value is not None and value == value]
     k, n = sum(decided), len(decided)
     return Rate(k, n, k / n if n else math.nan, *wilson(k, n, level))
 
@@ -242,11 +242,16 @@ def _kappa(table: np.ndarray, weights: Weights) -> float:
 
 
 def auc(gold: Sequence[bool], score: Sequence[float]) -> float:
-    """Area under the ROC curve: how often a positive scores above a negative, ties counting half; nan if one class."""
+    """Area under the ROC curve: how often a positive scores above a negative, ties counting half; nan if one class.
+
+    Raises :class:`UserError` for a score that is nan.
+    """
     from sklearn.metrics import roc_auc_score
 
     if len(gold) != len(score):
         raise ValueError(f"gold and score differ in length: {len(gold)} and {len(score)}")
+    if any(math.isnan(value) for value in score):
+        raise UserError("auc: a score is nan; leave that item out or give it a score.")
     positive = [bool(value) for value in gold]
     return float(roc_auc_score(positive, score)) if len(set(positive)) == 2 else math.nan
 
@@ -306,7 +311,7 @@ def rates_table(items: Sequence[ItemResult], level: float = 0.95) -> list[dict[s
     """One row per variant, benchmark, metric and judge, in order of first appearance.
 
     Columns: variant, benchmark, metric, judge, k, n, value, low, high, undecided, low_bound,
-    cut_off, open_thinking, no_answer, empty (counts of outcomes over all items), items, output_tokens (mean).
+    cut_off, open_thinking, no_answer, empty, filtered (counts of outcomes over all items), items, output_tokens (mean).
     """
     rows: list[dict[str, Any]] = []
     for (variant, benchmark, metric, judge), group in _groups(items).items():
@@ -315,7 +320,7 @@ def rates_table(items: Sequence[ItemResult], level: float = 0.95) -> list[dict[s
         row |= found._asdict()
         row["undecided"] = len(group) - found.n
         row["low_bound"] = found.k / len(group)
-        for outcome in ("cut_off", "open_thinking", "no_answer", "empty"):
+        for outcome in ("cut_off", "open_thinking", "no_answer", "empty", "filtered"):
             row[outcome] = sum(item.outcome == outcome for item in group)
         row["items"] = len(group)
         row["output_tokens"] = fmean(item.output_tokens for item in group)

@@ -34,6 +34,7 @@ from star1lib.files import (
     write_stage,
 )
 from star1lib.models import checkpoints
+from star1lib.models.roles import served
 from star1lib.records import Example, ItemResult, Question
 from star1lib.safeguards import refusal_snippet
 from star1lib.training.variants import Variant
@@ -42,9 +43,8 @@ if TYPE_CHECKING:
     from inspect_ai import Task
     from inspect_ai.log import EvalLog
 
-FORMAT = 1
+FORMAT = 2
 ITEMS = "items.jsonl"
-_SERVED = ("openai-api/", "openai/", "vllm/", "azureai/", "anthropic/", "google/", "together/")
 
 
 def evaluate(
@@ -120,7 +120,7 @@ class _Run:
     @property
     def served(self) -> bool:
         """True when the model is behind a server and has no weights here."""
-        return self.variant.checkpoint.startswith(_SERVED)
+        return served(self.variant.checkpoint)
 
     def items(self) -> list[ItemResult]:
         target = self.folder / self.variant.name / self.benchmark.name

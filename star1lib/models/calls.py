@@ -496,25 +496,21 @@ def _reply(output: ModelOutput, price: Price | None, worst: float) -> Reply:
     """What a model's output says, thinking split off; an output without token counts is charged its worst case."""
     message = output.choices[0].message if output.choices else None
     parts: list[Any] = message.content if message is not None and isinstance(message.content, list) else []
-    thinking = "\n".join(part.reasoning for part in parts if part.type == "reasoning").strip()
-    said = message.text if message is not None else ""
-    thought = chat.split_thinking(said)
+    thought = chat.thought_of(output)
     outcome: Outcome = "ok" if thought.answer else "empty"
     if output.stop_reason == "content_filter" or any(getattr(part, "refusal", None) for part in parts):
         outcome = "filtered"
-    elif output.stop_reason in ("max_tokens", "model_length"):
+    elif output.stop_reason not in ("stop", "tool_calls"):
         outcome = "cut_off"
     why = {
         "filtered": "stopped by the provider's filter, or reported as a refusal",
-        "cut_off": "cut off at the token limit",
+        "cut_off": f"cut off ({output.stop_reason})",
         "empty": "the answer is empty",
     }
     used = output.usage
     tokens = (max(0, used.input_tokens), max(0, used.output_tokens)) if used else (0, 0)
     cost = (price.cost(*tokens) if any(tokens) else worst) if price else 0.0
-    return Reply(
-        "", outcome, _whole(thought.answer), _whole(thinking or thought.thinking), why.get(outcome), *tokens, cost
-    )
+    return Reply("", outcome, _whole(thought.answer), _whole(thought.thinking), why.get(outcome), *tokens, cost)
 
 
 def _whole(text: str) -> str:

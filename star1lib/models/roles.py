@@ -37,6 +37,7 @@ PROVIDERS = frozenset({
     "none", "ollama", "openai", "openai-api", "openai-api-completions", "openrouter", "perplexity", "sagemaker",
     "sambanova", "sglang", "star1", "together", "transformer_lens", "vllm", "vllm-completions",
 })  # fmt: skip
+_SERVED = ("openai-api/", "openai/", "vllm/", "azureai/", "anthropic/", "google/", "together/")
 LOCAL = frozenset({"hf", "vllm", "vllm-completions", "sglang", "llama-cpp-python", "mockllm", "ollama", "star1"})
 BATCHING = frozenset({"openai", "azureai", "anthropic", "google", "grok", "together"})
 BATCH_DISCOUNT = 0.5  # what a hosted batch interface charges of the usual price
@@ -100,6 +101,11 @@ class Role(BaseModel):
 
 
 Player = Role | Literal["offline", "released"]
+
+
+def served(model: str) -> bool:
+    """True when `model` is Inspect's name of a model behind a server, which has no weights and no template here."""
+    return model.startswith(_SERVED)
 
 
 def is_loopback(url: str | None) -> bool:

@@ -21,6 +21,7 @@ from pydantic import Field, ValidationError
 from star1lib.errors import UserError
 from star1lib.files import parse_record, read_jsonl, read_records, write_stage
 from star1lib.models import chat, checkpoints
+from star1lib.models.roles import served
 from star1lib.records import Example, NonEmpty, Question, Record, first_error
 from star1lib.training import stage0
 from star1lib.training.rows import TrainRow, near_tests, rows, split_benign, tokenize
@@ -113,7 +114,7 @@ def make_bases(
 
 def base_variant(model: str, name: str = BASE) -> Variant:
     """An untrained model as a variant, so that it is measured like every other."""
-    thinking = chat.opens_thinking(checkpoints.load_tokenizer(model))
+    thinking = not served(model) and chat.opens_thinking(checkpoints.load_tokenizer(model))
     return Variant(name=name, checkpoint=model, thinking=thinking, pool="none", rows=0, benign=0, base=name)
 
 

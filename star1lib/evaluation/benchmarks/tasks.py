@@ -109,7 +109,9 @@ def measured(measure: Measure, judges: Judges) -> Scorer:
             if answer is None:
                 return None
             outcome = outcome_of(answer)
-            if outcome == "open_thinking":
+            if outcome == "filtered":
+                verdict = Verdict(None, "filtered")
+            elif outcome == "open_thinking":
                 verdict = measure.open_thinking
             else:
                 verdict = measure.empty if outcome == "empty" else await together.submit(answer)
