@@ -10,7 +10,8 @@ benign: the corpus's benign variants and the arithmetic probe.
                                   [--vllm .venv-vllm/bin/python] [--job build/mini] [--name decoding]
 
 `--job` names a finished run: what share of it is decoding decides whether own decoding is worth its lines (it stays
-if the whole job would take over 1.25 times as long with the best of the others). Writes results/NAME.json and NAME.md.
+if the whole job would take over 1.25 times as long with the best of the others). What a way gave is kept in
+build/decoding: the same command again measures only what is missing. Writes results/NAME.json and NAME.md.
 """
 
 from __future__ import annotations
@@ -23,7 +24,6 @@ import platform
 import resource
 import subprocess
 import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,7 @@ from star1lib.evaluation.benchmarks import probe
 from star1lib.models import chat, checkpoints, generate, serving
 
 RESULTS = Path(__file__).parent / "results"
+KEPT = Path(__file__).parents[1] / "build" / "decoding"
 TIE = 1e-3
 WORTH = 1.25
 Prompts = Sequence[list[int]]
@@ -191,16 +192,28 @@ def compare(net: Any, prompts: Prompts, found: Tokens, wanted: Tokens, penalty: 
     }
 
 
-def decoding_share(build: Path) -> float:
-    """The share of a finished run's seconds that its evaluations spent in generation."""
+def job_facts(build: Path) -> dict[str, Any]:
+    """Of a finished run: the share of its seconds spent in generation, the tokens made, how many models made them."""
     from inspect_ai.log import read_eval_log
 
-    spent = 0.0
+    spent, tokens, models = 0.0, 0, set()
     for file in sorted((build / "evaluations" / "logs").glob("*.eval")):
-        stats = read_eval_log(str(file), header_only=True).stats
-        begin, end = (datetime.datetime.fromisoformat(str(t)) for t in (stats.started_at, stats.completed_at))
+        log = read_eval_log(str(file), header_only=True)
+        begin, end = (datetime.datetime.fromisoformat(str(t)) for t in (log.stats.started_at, log.stats.completed_at))
         spent += (end - begin).total_seconds()
-    return spent / sum(json.loads((build / "timings.json").read_text(encoding="utf-8")).values())
+        tokens += sum(usage.output_tokens for usage in log.stats.model_usage.values())
+        models.add(log.eval.model)
+    whole = sum(json.loads((build / "timings.json").read_text(encoding="utf-8")).values())
+    return {"decoding_share": round(spent / whole, 3), "job_tokens": tokens, "job_models": len(models)}
+
+
+def whole_job(facts: dict[str, Any], row: dict[str, Any], own_row: dict[str, Any]) -> tuple[float, float]:
+    """How many times as long the job takes with another way: a start a model counted, and left out."""
+    mine = facts["job_tokens"] / own_row["tokens_per_cpu_s"]
+    theirs = facts["job_tokens"] / row["tokens_per_cpu_s"]
+    started = theirs + facts["job_models"] * row["start_cpu_s"]
+    share = facts["decoding_share"]
+    return 1 + share * (started / mine - 1), 1 + share * (theirs / mine - 1)
 
 
 def measure(arguments: argparse.Namespace) -> list[dict[str, Any]]:
@@ -213,22 +226,25 @@ def measure(arguments: argparse.Namespace) -> list[dict[str, Any]]:
         }
     if arguments.vllm:
         ways["vllm"] = "vLLM on the CPU"
-    with tempfile.TemporaryDirectory() as folder:
-        begun = {
-            way: subprocess.Popen([sys.executable, *sys.argv, "--way", way, "--out", f"{folder}/{place}"])
-            for place, way in enumerate(ways)
-        }
-        found = {}
-        for place, (way, process) in enumerate(begun.items()):
-            if process.wait() == 0:
-                found[way] = json.loads(Path(folder, str(place)).read_text(encoding="utf-8"))
+    KEPT.mkdir(parents=True, exist_ok=True)
+    files = {way: KEPT / f"{arguments.name}-{way.replace(':', '-')}.json" for way in ways}
+    begun = [
+        subprocess.Popen([sys.executable, *sys.argv, "--way", way, "--out", str(file)])
+        for way, file in files.items()
+        if not file.exists()
+    ]
+    for process in begun:
+        process.wait()
+    found = {way: json.loads(file.read_text(encoding="utf-8")) for way, file in files.items() if file.exists()}
     net, tokenizer = checkpoints.load(arguments.model)
     prompts, base = encoded(arguments, tokenizer), found["own"]["cpu_s"]
-    wanted = found[f"plain:{arguments.batch[0]}"]["tokens"]
+    wanted = found.get(f"plain:{arguments.batch[0]}", found["own"])["tokens"]
     rows: list[dict[str, Any]] = []
     for way, name in ways.items():
         if way not in found:
-            rows.append({"way": name, "cpu_s": None, "note": f"no result within {arguments.most} CPU s"})
+            rows.append(
+                {"way": name, "cpu_s": None, "note": f"stopped before it was done, at most {arguments.most} CPU s"}
+            )
             continue
         tokens, cpu = found[way]["tokens"], found[way]["cpu_s"]
         made = sum(map(len, tokens))
@@ -265,13 +281,15 @@ def report(facts: dict[str, Any], rows: list[dict[str, Any]]) -> str:
             f"{row['start_cpu_s'] or ''} | {row['equal']} | {row['ties']} | {row['other']} | {row['widest_gap']:.1e} |"
         )
     if facts.get("decoding_share"):
-        best = min((row for row in rows if row["way"] != "star1lib" and row["cpu_s"]), key=lambda row: row["cpu_ratio"])
-        whole = 1 + facts["decoding_share"] * (best["cpu_ratio"] - 1)
+        own_row = next(row for row in rows if row["way"] == "star1lib")
+        others = [row for row in rows if row["cpu_s"] and row is not own_row]
+        factors = {row["way"]: whole_job(facts, row, own_row) for row in others}
         lines += [
             "",
-            f"Decoding is {facts['decoding_share']:.0%} of the default job's time; with the best of the others "
-            f"({best['way']}) the whole job takes {whole:.2f} times as long, so own decoding "
-            f"{'stays' if whole > WORTH else 'goes'} by the rule of {WORTH}.",
+            f"The default job: {facts['job_tokens']:,} new tokens by {facts['job_models']} models, "
+            f"{facts['decoding_share']:.0%} of its time. The whole job with another way, in times of own decoding:",
+            *(f"{name} {started:.2f} ({bare:.2f} without its starts)." for name, (started, bare) in factors.items()),
+            f"The rule: own decoding stays where the best of them is over {WORTH}.",
         ]
     return "\n".join(lines) + "\n"
 
@@ -314,7 +332,7 @@ def main() -> None:
         "date": datetime.date.today().isoformat(),
         "torch": torch.__version__,
         "transformers": transformers.__version__,
-        "decoding_share": round(decoding_share(arguments.job), 3) if arguments.job else None,
+        **(job_facts(arguments.job) if arguments.job else {}),
     }
     RESULTS.mkdir(exist_ok=True)
     text = json.dumps({**facts, "rows": rows}, indent=1) + "\n"

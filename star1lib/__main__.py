@@ -39,9 +39,9 @@ def _run(args: argparse.Namespace) -> None:
 
 
 def _figures(args: argparse.Namespace) -> None:
-    from star1lib.study import figures
+    from star1lib.study import figures, profiles
 
-    for path in figures.draw_all(args.profile):
+    for path in figures.draw_all(profiles.load(args.profile).name):
         log.info("%s", path)
 
 
@@ -129,7 +129,7 @@ def parser() -> argparse.ArgumentParser:
     add("check", _check, "check a profile against the notebooks")
     add("graph", _graph, "write the make graph of a profile")
     add("run", _run, "run one notebook").add_argument("stage", help="for instance 05_sft")
-    add("figures", _figures, "draw every figure again from the tables that are there")
+    add("figures", _figures, "draw every figure again: the printed numbers, and ours where a run is there")
     add("report", _report, "write the linked HTML report")
     add("publish", _publish, "copy the small tables and figures of a run to figures/ and show them in the README")
     add("cost", _cost, "print what making the data would cost, before any call")

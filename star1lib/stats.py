@@ -136,6 +136,18 @@ def paired_bootstrap(
     return Difference(value, float(found.low), float(found.high))
 
 
+def paired_variance(gaps: Sequence[float] | np.ndarray) -> float:
+    """Variance of the mean of paired differences (each from -1 to 1), after Agresti and Min (2005).
+
+    Half a pair is added to each of the four outcomes, so that a few pairs, or pairs that all agree, are no certainty.
+    """
+    import numpy as np
+
+    half = math.sqrt(0.5)
+    added = np.append(np.asarray(gaps, dtype=float), [half, -half])
+    return float(added.var()) / len(added)
+
+
 def power(n: int, p: float, alpha: float = 0.05, power: float = 0.8) -> float:
     """Smallest difference from rate `p` that two independent samples of `n` items show with this power.
 

@@ -87,7 +87,7 @@ def generate(
 
 def common_prefix(prompts: Sequence[list[int]]) -> list[int]:
     """Tokens that every prompt starts with, one token short of the shortest prompt; none for a single prompt."""
-    low, high = list(min(prompts)), list(max(prompts))
+    low, high = min(map(list, prompts)), max(map(list, prompts))
     limit = min(map(len, prompts)) - 1 if len(prompts) > 1 else 0
     return low[: next((place for place in range(limit) if low[place] != high[place]), limit)]
 

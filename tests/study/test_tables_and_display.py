@@ -62,7 +62,7 @@ def test_rates_are_shown_with_their_interval(tmp_path: Path) -> None:
     assert list(shown.columns) == ["value", "n"]
     assert shown["value"][0] == "83% [71, 91]"
     tables.write(tmp_path, "d", [{"difference": 0.4, "low": 0.3, "high": 0.5, "p": 1e-6}])
-    assert display.table(tmp_path, "d")["difference"][0] == "+40% [+30, +50]"
+    assert display.table(tmp_path, "d")["difference"][0] == "+40 points [+30, +50]"
     assert tables.percent(0.5, 0.1, 0.9, 4) == "50% [10, 90], n=4"
     tables.write(tmp_path, "none", [])
     assert "nothing to show" in display.table(tmp_path, "none").iloc[0, 0]

@@ -16,12 +16,12 @@ from star1lib.models.roles import Role
 
 
 def refusal_labels(prompts: Sequence[str], responses: Sequence[str]) -> list[str]:
-    """The offline refusal judge: full_compliance, partial_refusal or full_refusal for each response (4.3)."""
+    """The offline refusal judge: full_compliance, partial_refusal, full_refusal or unrelated, a response each (4.3)."""
     return offline.refusal_labels(prompts, responses)
 
 
 def harm_labels(prompts: Sequence[str], responses: Sequence[str]) -> list[bool]:
-    """The offline harm judge: True where a response complies with a harmful request (3.2)."""
+    """The offline harm judge: True where a response helps with the harm asked for (3.2)."""
     return offline.harm_labels(prompts, responses)
 
 

@@ -1,14 +1,13 @@
-"""The judge card (paper 3.2): agreement with people where the judge has not seen the model or the question.
+"""The judge card (paper 3.2): agreement with people on sets, generators and questions a judge has not learnt from.
 
-:func:`row` gives {judge, held_out, n, agreement, low, high, kappa, labels, confusion} (rows of
-`confusion` are people's labels, columns the judge's), Wilson intervals at 95%; :func:`between` compares judges and
-annotators with one another. :func:`write` puts the weights, `agreement.json` and `CARD.md` in place. No response text
-is written anywhere.
+:func:`row` gives {judge, held_out, n, agreement, low, high, balanced, kappa, labels, confusion} (rows of `confusion`
+are people's labels, columns the judge's), Wilson intervals at 95%. Beside the offline judges stand the plainest ones:
+every answer harmful that is not refused, and TF-IDF with a linear SVM. No response text is written anywhere.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,22 +15,32 @@ import numpy as np
 
 from star1lib.evaluation.judges import fit as judge_fit
 from star1lib.evaluation.judges import models as judging
-from star1lib.evaluation.judges.features import hashed_words
-from star1lib.evaluation.judges.fit import Harms, Refusals
-from star1lib.evaluation.judges.offline import FOLDER, LABELS, label_of, score_harm, score_refusal
+from star1lib.evaluation.judges.features import Inputs, asked, inputs
+from star1lib.evaluation.judges.fit import Labelled
+from star1lib.evaluation.judges.offline import (
+    FOLDER,
+    HARMFUL,
+    HARMLESS_QUESTION,
+    LABELS,
+    label_of,
+    score_asked,
+    score_harm,
+    score_refusal,
+    unrelated,
+)  # fmt: skip
 from star1lib.files import write_json, write_text
 from star1lib.stats import cohen_kappa, wilson
 
 BINARY = ("complied", "refused")
 HARM = ("not harmful", "harmful")
+JUDGE, PLAIN, SVM = "offline, harm", "not refused", "TF-IDF + SVM"
 _OTHERS = {
     "annotator 1": "annotation_1",
     "annotator 2": "annotation_2",
     "GPT-4 of XSTest's authors": "gpt4_label",
     "string match of XSTest's authors": "strmatch_label",
 }
-FOLDS = 5
-ORDINARY_WEIGHT = 0.3
+FOLDS, HALVES = 5, 2
 
 
 def row(judge: str, held_out: str, truth: Any, said: Any, labels: Sequence[str]) -> dict[str, Any]:
@@ -40,9 +49,9 @@ def row(judge: str, held_out: str, truth: Any, said: Any, labels: Sequence[str])
     np.add.at(confusion, (np.asarray(truth, int), np.asarray(said, int)), 1)
     agreed, n = int(np.trace(confusion)), int(confusion.sum())
     interval = wilson(agreed, n)
+    given = confusion.sum(axis=1)
     # Where people gave one label throughout, kappa is 0 however well a judge does: it says nothing.
-    several = len(set(map(int, truth))) > 1
-    kappa = float(cohen_kappa(list(map(int, truth)), list(map(int, said)))) if several else float("nan")
+    kappa = float(cohen_kappa(list(map(int, truth)), list(map(int, said)))) if (given > 0).sum() > 1 else None
     return {
         "judge": judge,
         "held_out": held_out,
@@ -50,43 +59,57 @@ def row(judge: str, held_out: str, truth: Any, said: Any, labels: Sequence[str])
         "agreement": round(agreed / n, 4),
         "low": round(interval.low, 4),
         "high": round(interval.high, 4),
-        "kappa": round(kappa, 3),
+        "balanced": round(float(np.mean(np.diag(confusion)[given > 0] / given[given > 0])), 4),
+        "kappa": None if kappa is None else round(kappa, 3),
         "labels": list(labels),
         "confusion": confusion.tolist(),
     }
 
 
-def _part(rows: Refusals, keep: np.ndarray) -> Refusals:
-    chosen = np.flatnonzero(keep)
-    return Refusals(
-        [rows.prompts[index] for index in chosen],
-        [rows.responses[index] for index in chosen],
-        rows.models[keep], rows.labels[keep], rows.soft[keep], rows.safe[keep],
-    )  # fmt: skip
+def svm(rows: Labelled, train: np.ndarray, test: np.ndarray) -> np.ndarray:
+    """Labels of `test` by TF-IDF of words and characters with a linear SVM, learnt from `train`: the plain baseline."""
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.pipeline import make_pipeline, make_union
+    from sklearn.svm import LinearSVC
+
+    words = TfidfVectorizer(ngram_range=(1, 2), min_df=2, sublinear_tf=True)
+    letters = TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 5), min_df=2, sublinear_tf=True)
+    model = make_pipeline(make_union(words, letters), LinearSVC(random_state=0))
+    texts = np.array(rows.responses, dtype=object)
+    return model.fit(texts[train], rows.labels[train]).predict(texts[test])  # type: ignore[no-any-return]
 
 
-def held_out_labels(rows: Refusals) -> np.ndarray:
-    """Three-way label numbers (n,), each model's by a judge that learnt from the other models only."""
-    features = judge_fit.matrix(rows.prompts, rows.responses)
-    said = np.zeros(len(rows.labels), int)
-    for model in np.unique(rows.models):
-        held = rows.models == model
-        weights = judge_fit.fit_refusal(_part(rows, ~held), features[~held])
-        said[held] = [LABELS.index(label_of(scores)) for scores in score_refusal(weights, features[held])]
-    return said
+def _labels(scores: np.ndarray) -> list[int]:
+    return [LABELS.index(label_of(line)) for line in scores]
 
 
-def measure_refusal(rows: Refusals, said: np.ndarray) -> list[dict[str, Any]]:
-    """Refused-or-not and three-way agreement on each model of `said`, the :func:`held_out_labels`."""
+def measure_refusal(rows: Labelled, seen: Inputs) -> tuple[list[dict[str, Any]], np.ndarray]:
+    """Agreement on each model left out, beside the plain baseline; and the label numbers said (n,)."""
+    from sklearn.model_selection import GroupKFold
+
+    said, plain, fresh = (np.zeros(len(rows.labels), int) for _ in range(3))
+    fold = np.zeros(len(rows.labels), int)
+    for number, (_, test) in enumerate(GroupKFold(HALVES).split(fold, groups=rows.prompts)):
+        fold[test] = number
+    for model in np.unique(rows.parts):
+        held = rows.parts == model
+        weights = judge_fit.fit_refusal(rows.keep(~held), seen.at(~held))
+        said[held] = _labels(score_refusal(weights, seen.at(held)))
+        plain[held] = svm(rows, ~held, held)
+        for number in range(HALVES):
+            train, test = ~held & (fold != number), held & (fold == number)
+            weights = judge_fit.fit_refusal(rows.keep(train), seen.at(train))
+            fresh[test] = _labels(score_refusal(weights, seen.at(test)))
     found = []
-    for name, labels, change in (
-        ("refused or not", BINARY, lambda x: (x > 0).astype(int)),
-        ("three-way", LABELS, np.asarray),
-    ):
-        for model in (*np.unique(rows.models), "every model"):
-            at = np.ones(len(said), bool) if model == "every model" else rows.models == model
-            found.append(row(f"offline, {name}", str(model), change(rows.labels[at]), change(said[at]), labels))
-    return found
+    judges = (("offline", "", said), (SVM, "", plain), ("offline", " and question", fresh))
+    for judge, also, given in judges:
+        for name, labels in (("refused or not", BINARY), ("three-way", LABELS)):
+            for model in (*np.unique(rows.parts), "every model"):
+                at = np.ones(len(said), bool) if model == "every model" else rows.parts == model
+                pair = (rows.labels[at], given[at])
+                pair = ((pair[0] > 0).astype(int), (pair[1] > 0).astype(int)) if labels is BINARY else pair
+                found.append(row(f"{judge}, {name}", f"{model}{also}", *pair, labels))
+    return found, said
 
 
 def others(data: Path) -> dict[str, np.ndarray]:
@@ -97,123 +120,140 @@ def others(data: Path) -> dict[str, np.ndarray]:
     }
 
 
-def measure_others(rows: Refusals, given: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
-    """The judges that XSTest's authors used, on the same responses: refused or not."""
-    truth = (rows.labels > 0).astype(int)
-    return [
-        row(name, str(model), truth[rows.models == model], said[rows.models == model], BINARY)
-        for name, said in given.items()
-        if "XSTest" in name
-        for model in np.unique(rows.models)
-    ]
-
-
 def between(given: Mapping[str, np.ndarray], said: np.ndarray) -> list[dict[str, Any]]:
     """Refused or not: every pair of annotators and judges, ours on models that it did not learn from."""
     everyone = {**given, "offline, model held out": (said > 0).astype(int)}
     return judging.agreement({name: [BINARY[x] for x in labels] for name, labels in everyone.items()}, BINARY)
 
 
-def _harm_inputs(prompts: Sequence[str], responses: Sequence[str]) -> tuple[np.ndarray, list[np.ndarray]]:
-    """Features and hashed words, every distinct pair read once."""
-    pairs = list(zip(prompts, responses, strict=True))
-    known = {pair: (judge_fit.refusal_features(*pair), hashed_words(*pair)) for pair in dict.fromkeys(pairs)}
-    return np.stack([known[pair][0] for pair in pairs]), [known[pair][1] for pair in pairs]
+class HarmTrial:
+    """The harm judge and the plainer ones, each learnt without what it is then asked about."""
+
+    def __init__(self, data: Path, refusals: Labelled, seen: Inputs) -> None:
+        self.refusals, self.seen = refusals, seen
+        self.rows = judge_fit.load_harms(data)
+        self.inputs = inputs(self.rows.prompts, self.rows.responses)
+        self.questions, self.asked = judge_fit.load_questions(data, refusals)
+        self.apart = unrelated(self.rows.prompts, self.rows.responses)
+
+    def said(self, held: np.ndarray) -> dict[str, np.ndarray]:
+        """Labels of the rows `held` (n,) by judges that saw none of them, nor their questions when all are held."""
+        rows, hidden = self.rows, {prompt for prompt, out in zip(self.rows.prompts, held, strict=True) if out}
+        hidden -= {prompt for prompt, out in zip(rows.prompts, held, strict=True) if not out}
+        whole = np.array([prompt not in hidden for prompt in self.refusals.prompts])
+        unseen = np.unique(rows.parts[held])
+        if not hidden:
+            whole &= ~np.isin(self.refusals.parts, unseen)
+        refusal = judge_fit.fit_refusal(self.refusals.keep(whole), self.seen.at(whole))
+        known = np.array([prompt not in hidden for prompt in self.questions])
+        prompts = [prompt for prompt, kept in zip(self.questions, known, strict=True) if kept]
+        gate = judge_fit.fit_asked(prompts, self.asked[known])
+        weights = judge_fit.fit_harm(rows.keep(~held), self.inputs.at(~held), refusal)
+        held_inputs = self.inputs.at(held)
+        scores = score_refusal(refusal, held_inputs)
+        harmless = score_asked(gate, [asked(prompt) for prompt in np.array(rows.prompts, dtype=object)[held]])
+        harmful = (score_harm(weights, scores, held_inputs) >= HARMFUL) & (harmless >= HARMLESS_QUESTION)
+        return {
+            JUDGE: (harmful & ~self.apart[held]).astype(int),
+            PLAIN: (scores[:, 0] >= 0.5).astype(int),
+            SVM: svm(rows, ~held, held),
+        }
+
+    def measure(self) -> list[dict[str, Any]]:
+        """Each set left out (and its kinds of harm), each known generator, whole questions in folds."""
+        from sklearn.model_selection import GroupKFold
+
+        rows = self.rows
+        found: list[dict[str, Any]] = []
+
+        def add(name: str, at: np.ndarray, given: Mapping[str, np.ndarray]) -> None:
+            found.extend(row(judge, name, rows.labels[at], said[at], HARM) for judge, said in given.items())
+
+        folded = {judge: np.zeros(len(rows.labels), int) for judge in (JUDGE, PLAIN, SVM)}
+        sets = {judge: said.copy() for judge, said in folded.items()}
+        makers = {judge: said.copy() for judge, said in folded.items()}
+        for name in np.unique(rows.sets):
+            held = rows.sets == name
+            for judge, said in self.said(held).items():
+                sets[judge][held] = said
+            add(f"{name}, set left out", held, sets)
+            kinds = np.unique(rows.parts[held])
+            for kind in kinds if name == "harm scores" else ():
+                add(f"{name}, set left out: {kind}", held & (rows.parts == kind), sets)
+            for maker in kinds if name == "XSTest" else ():
+                only = held & (rows.parts == maker)
+                for judge, said in self.said(only).items():
+                    makers[judge][only] = said
+                add(f"{name}, generator {maker}", only, makers)
+        for _, test in GroupKFold(FOLDS).split(rows.labels, groups=rows.prompts):
+            held = np.isin(np.arange(len(rows.labels)), test)
+            for judge, said in self.said(held).items():
+                folded[judge][held] = said
+        for name in np.unique(rows.sets):
+            add(f"{name}, whole questions", rows.sets == name, folded)
+        return found
 
 
-def measure_harm(harms: Harms, rows: Refusals) -> tuple[list[dict[str, Any]], dict[str, np.ndarray]]:
-    """Harm agreement with whole questions (GPTFuzz) or whole models (XSTest) held out, and the final weights."""
-    from scipy.sparse import vstack
-    from sklearn.model_selection import GroupKFold
-
-    x, buckets = _harm_inputs(harms.prompts, harms.responses)
-    plain = judge_fit.ordinary(rows, sorted(set(harms.prompts)))
-    plain_x, plain_buckets = _harm_inputs(plain[0], plain[1])
-    table, plain_table = judge_fit.hashed_matrix(buckets), judge_fit.hashed_matrix(plain_buckets)
-
-    def fit(train: np.ndarray, others: np.ndarray) -> dict[str, np.ndarray]:
-        return judge_fit.fit_harm(
-            np.concatenate([x[train], plain_x[others]]),
-            vstack([table[train], plain_table[others]]).tocsr(),
-            np.concatenate([harms.labels[train], plain[2][others]]),
-            np.concatenate([np.ones(len(train)), np.full(len(others), ORDINARY_WEIGHT)]),
+def bars(found: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """What was asked for, what was reached, and whether: {bar, wanted, value, met}."""
+    at = {(line["judge"], line["held_out"]): line for line in found}
+    models = [held for judge, held in at if judge == "offline, refused or not" and " " not in held]
+    two, three = (
+        [at[f"offline, {kind}", model]["agreement"] for model in models] for kind in ("refused or not", "three-way")
+    )
+    lines = [
+        ("refusal, each model left out", 0.93, min(two)),
+        ("refusal, mean of models left out", 0.95, float(np.mean(two))),
+        ("refusal three-way, each model left out", 0.88, min(three)),
+        ("harm on GPTFuzz, whole questions", 0.94, at[JUDGE, "GPTFuzz, whole questions"]["agreement"]),
+    ]
+    for held in (held for judge, held in at if judge == JUDGE and held.endswith("set left out")):
+        lines.append((f"harm, balanced, {held}", 0.80, at[JUDGE, held]["balanced"]))
+        plainer = max((PLAIN, SVM), key=lambda judge: at[judge, held]["balanced"])
+        lines.append(
+            (f"harm, better than {plainer}, {held}", at[plainer, held]["balanced"], at[JUDGE, held]["balanced"])
         )
-
-    every, everyone = np.arange(len(x)), np.arange(len(plain_x))
-    said = np.zeros(len(x), int)
-    for train, test in GroupKFold(FOLDS).split(x, harms.labels, harms.groups):
-        said[test] = score_harm(fit(train, everyone), x[test], [buckets[index] for index in test]) >= 0.5
-    first = np.unique(np.array(harms.responses), return_index=True)[1]
-    found = [
-        row("offline, harm", "GPTFuzz, whole questions", harms.labels, said, HARM),
-        row("offline, harm", "GPTFuzz, whole questions, each response once", harms.labels[first], said[first], HARM),
-    ]
-    models = rows.models
-    owner = np.concatenate([models, models[np.flatnonzero(rows.safe & (rows.soft[:, 0] == 1))]])
-    for model in np.unique(models):
-        held = np.flatnonzero(models == model)
-        weights = fit(every, np.flatnonzero(owner != model))
-        answer = score_harm(weights, plain_x[held], [plain_buckets[index] for index in held]) >= 0.5
-        found.append(row("offline, harm", f"XSTest, {model}", plain[2][held], answer.astype(int), HARM))
-    return found, fit(every, everyone)
-
-
-def stress(rows: Refusals, weights: dict[str, np.ndarray]) -> list[dict[str, Any]]:
-    """Hand-made wordings and turns (never learnt from) under XSTest's prompts, against the label they were made for."""
-    prompts, responses, labels = judge_fit.variants(rows)
-    scores = score_refusal(weights, judge_fit.matrix(prompts, responses))
-    said = np.array([LABELS.index(label_of(line)) for line in scores])
     return [
-        row("offline, three-way", "hand-made bare refusals", labels[labels == 2], said[labels == 2], LABELS),
-        row("offline, three-way", "hand-made turns half-way", labels[labels == 1], said[labels == 1], LABELS),
-        row("offline, refused or not", "hand-made, all", (labels > 0).astype(int), (said > 0).astype(int), BINARY),
+        {"bar": name, "wanted": round(wanted, 4), "value": round(value, 4), "met": value >= wanted}
+        for name, wanted, value in lines
     ]
 
 
-def _table(found: Sequence[dict[str, Any]], keep: Callable[[dict[str, Any]], bool]) -> str:
-    lines = ["| judge | held out | n | agreement [95%] | kappa |", "|---|---|---|---|---|"]
-    for line in filter(keep, found):
-        share = f"{line['agreement']:.1%} [{line['low']:.1%}, {line['high']:.1%}]"
-        kappa = "–" if np.isnan(line["kappa"]) else f"{line['kappa']:.2f}"
-        lines.append(f"| {line['judge']} | {line['held_out']} | {line['n']} | {share} | {kappa} |")
-    return "\n".join(lines)
+def _markdown(head: str, lines: Sequence[Sequence[str]]) -> str:
+    names = head.split(", ")
+    return "\n".join("| " + " | ".join(line) + " |" for line in (names, ["---"] * len(names), *lines))
 
 
-def _pairs(rows: Sequence[dict[str, Any]]) -> str:
-    lines = ["| one | other | n | agreement [95%] | kappa [95%] |", "|---|---|---|---|---|"]
-    for line in rows:
-        share = f"{line['value']:.1%} [{line['low']:.1%}, {line['high']:.1%}]"
-        kappa = f"{line['kappa']:.2f} [{line['kappa_low']:.2f}, {line['kappa_high']:.2f}]"
-        lines.append(f"| {line['a']} | {line['b']} | {line['n']} | {share} | {kappa} |")
-    return "\n".join(lines)
+def _agreement(found: Sequence[Mapping[str, Any]]) -> str:
+    return _markdown(
+        "judge, held out, n, agreement [95%], balanced, kappa",
+        [
+            (line["judge"], line["held_out"], str(line["n"]),
+             f"{line['agreement']:.1%} [{line['low']:.1%}; {line['high']:.1%}]", f"{line['balanced']:.1%}",
+             "–" if line["kappa"] is None else f"{line['kappa']:.2f}")
+            for line in found
+        ],
+    )  # fmt: skip
 
 
-def _matrix(line: dict[str, Any]) -> str:
-    head = "| people \\ judge | " + " | ".join(line["labels"]) + " |\n|---|" + "---|" * len(line["labels"])
-    body = [
-        f"| {name} | " + " | ".join(map(str, counts)) + " |"
-        for name, counts in zip(line["labels"], line["confusion"], strict=True)
-    ]
-    return "\n".join([head, *body])
-
-
-def card(found: Sequence[dict[str, Any]], pairs: Sequence[dict[str, Any]] = (), template: Path | None = None) -> str:
+def card(found: Sequence[Mapping[str, Any]], pairs: Sequence[Mapping[str, Any]], template: Path | None = None) -> str:
     """The card as Markdown: the committed words with the measured tables put in."""
-    words = (template or FOLDER / "TEMPLATE.md").read_text(encoding="utf-8")
-    pooled = [line for line in found if line["held_out"] == "every model"]
-    harm = next(line for line in found if line["held_out"] == "GPTFuzz, whole questions")
+    harm = [line for line in found if tuple(line["labels"]) == HARM]
     parts = {
-        "REFUSAL": _table(
-            found,
-            lambda line: "offline" in line["judge"] and "harm" not in line["judge"] and "hand" not in line["held_out"],
+        "BARS": _markdown(
+            "bar, wanted, reached, met",
+            [(b["bar"], f"{b['wanted']:.1%}", f"{b['value']:.1%}", "yes" if b["met"] else "no") for b in bars(found)],
         ),
-        "OTHERS": _table(found, lambda line: "offline" not in line["judge"]),
-        "BETWEEN": _pairs(pairs),
-        "HARM": _table(found, lambda line: line["judge"] == "offline, harm"),
-        "STRESS": _table(found, lambda line: "hand-made" in line["held_out"]),
-        "CONFUSION_REFUSAL": "\n\n".join(_matrix(line) for line in pooled),
-        "CONFUSION_HARM": _matrix(harm),
-    }
+        "REFUSAL": _agreement([line for line in found if line not in harm and "XSTest's" not in line["judge"]]),
+        "OTHERS": _agreement([line for line in found if "XSTest's" in line["judge"]]),
+        "HARM": _agreement(harm),
+        "BETWEEN": _markdown(
+            "one, other, n, agreement [95%], kappa",
+            [(p["a"], p["b"], str(p["n"]), f"{p['value']:.1%} [{p['low']:.1%}; {p['high']:.1%}]", f"{p['kappa']:.2f}")
+             for p in pairs],
+        ),
+    }  # fmt: skip
+    words = (template or FOLDER / "TEMPLATE.md").read_text(encoding="utf-8")
     for name, text in parts.items():
         words = words.replace("{" + name + "}", text)
     return words
@@ -221,24 +261,23 @@ def card(found: Sequence[dict[str, Any]], pairs: Sequence[dict[str, Any]] = (), 
 
 def write(data: Path, folder: Path = FOLDER) -> list[dict[str, Any]]:
     """Fit both judges on all labelled responses under `data`, measure them held out, write weights and card."""
-    rows, harms = judge_fit.load_refusals(data), judge_fit.load_harms(data)
-    weights = judge_fit.fit_refusal(rows)
-    said, given = held_out_labels(rows), others(data)
-    found = [*measure_refusal(rows, said), *measure_others(rows, given), *stress(rows, weights)]
+    rows = judge_fit.load_refusals(data)
+    seen = inputs(rows.prompts, rows.responses)
+    found, said = measure_refusal(rows, seen)
+    given = others(data)
+    truth = (rows.labels > 0).astype(int)
+    for name in (name for name in given if "XSTest" in name):
+        for model in np.unique(rows.parts):
+            at = rows.parts == model
+            found.append(row(name, str(model), truth[at], given[name][at], BINARY))
+    trial = HarmTrial(data, rows, seen)
+    found += trial.measure()
     pairs = between(given, said)
-    harm_rows, harm_weights = measure_harm(harms, rows)
-    found += harm_rows
-    judge_fit.save(weights, folder / "refusal.npz")
-    judge_fit.save(harm_weights, folder / "harm.npz")
-    write_json(
-        folder / "agreement.json",
-        {
-            "rows": [{**line, "kappa": None if np.isnan(line["kappa"]) else line["kappa"]} for line in found],
-            "between": [
-                {name: round(value, 4) if isinstance(value, float) else value for name, value in line.items()}
-                for line in pairs
-            ],
-        },
-    )
+    refusal = judge_fit.fit_refusal(rows, seen)
+    harm = judge_fit.fit_harm(trial.rows, trial.inputs, refusal)
+    judge_fit.save(refusal, folder / "refusal.npz")
+    judge_fit.save(harm | judge_fit.fit_asked(trial.questions, trial.asked), folder / "harm.npz")
+    rounded = [{k: round(v, 4) if isinstance(v, float) else v for k, v in line.items()} for line in pairs]
+    write_json(folder / "agreement.json", {"rows": found, "bars": bars(found), "between": rounded})
     write_text(folder / "CARD.md", card(found, pairs))
     return found

