@@ -66,4 +66,4 @@ def test_a_model_teaches(written, tmp_path) -> None:
         examples, errors = standins.deliberate_with_model(rows, served(server, "teacher"), tmp_path)
     assert [(e.thinking, e.answer) for e in examples] == [("The policy says no.", "I decline."), ("hm", "No.")]
     assert {e.teacher for e in examples} == {"openai-api/test/m"}
-    assert [(row.id, row.reason) for row in errors] == [(rows[2].id, "cut_off: cut off at the token limit")]
+    assert [(row.id, row.reason) for row in errors] == [(rows[2].id, "cut_off: cut off (max_tokens)")]
