@@ -68,7 +68,9 @@ def measure(trainer_class: type, steps: int) -> tuple[list[float], list[float]]:
             marks.append(time.process_time())
 
     model, tokenizer = checkpoints.load("smollm2")
-    config = sft.TrainConfig(epochs=1, batch_size=BATCH, micro_batch_size=BATCH, max_length=LENGTH, dtype="float32")
+    config = sft.TrainConfig(
+        epochs=1, batch_size=BATCH, micro_batch_size=BATCH, max_length=LENGTH, dtype="float32", votes="token"
+    )
     with tempfile.TemporaryDirectory() as folder:
         trainer = trainer_class(
             model=model,

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from star1lib.errors import UserError
 from star1lib.files import MANIFEST, fingerprint, read_json, read_manifest, write_manifest
@@ -23,11 +23,16 @@ from star1lib.records import Record
 from star1lib.training.rows import TrainRow, tokenize
 
 log = logging.getLogger(__name__)
-FORMAT = 2
+FORMAT = 3
 
 
 class TrainConfig(Record):
-    """Settings of one fine-tuning run; the defaults are the paper's (3.1, appendix)."""
+    """Settings of one fine-tuning run; the defaults are those of the paper and of its authors' release (3.1, appendix).
+
+    `dtype` bfloat16 computes in bfloat16 over float32 weights: at a rate of 1e-5 most updates are smaller than a step
+    of bfloat16 and would be rounded away. Weight decay spares biases and norms; `max_grad_norm` 0 does not clip.
+    `votes` says whose mean the loss is: one vote an example, for which a micro-batch is one row, or one a token.
+    """
 
     epochs: float = Field(default=5, gt=0)
     learning_rate: float = Field(default=1e-5, gt=0)
@@ -36,11 +41,20 @@ class TrainConfig(Record):
     max_length: int = Field(default=8192, ge=16)
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
     warmup_ratio: float = Field(default=0.05, ge=0, le=1)
-    weight_decay: float = Field(default=0.0, ge=0)
+    weight_decay: float = Field(default=1e-4, ge=0)
+    adam_beta2: float = Field(default=0.95, gt=0, lt=1)
+    max_grad_norm: float = Field(default=0.0, ge=0)
+    votes: Literal["example", "token"] = "example"
     dtype: Literal["float32", "bfloat16"] = "bfloat16"
     gradient_checkpointing: bool = False
     lora_rank: int | None = Field(default=None, ge=1)
     seed: int = 0
+
+    @model_validator(mode="after")
+    def _one_row_a_vote(self) -> TrainConfig:
+        if self.votes == "example" and self.micro_batch_size != 1:
+            raise ValueError("votes: one an example needs micro_batch_size 1; set that, or votes: token")
+        return self
 
 
 def key_of(rows: Sequence[TrainRow], base: str, config: TrainConfig) -> str:
@@ -108,11 +122,26 @@ def _complete(target: Path) -> bool:
 def _fit(
     rows: Sequence[TrainRow], base: str, work: Path, name: str, config: TrainConfig, save_steps: int
 ) -> list[dict[str, float]]:
+    trainer = run(rows, base, work, name, config, save_steps)
+    final = work / "final"
+    trained = trainer.model.merge_and_unload() if config.lora_rank else trainer.model
+    trained.config.use_cache = True
+    (trained.bfloat16() if config.dtype == "bfloat16" else trained).save_pretrained(final)
+    trainer.processing_class.save_pretrained(final)
+    return [
+        {name: float(entry[name]) for name in ("step", "epoch", "loss", "learning_rate") if name in entry}
+        for entry in trainer.state.log_history
+        if "loss" in entry
+    ]
+
+
+def run(rows: Sequence[TrainRow], base: str, work: Path, name: str, config: TrainConfig, save_steps: int) -> Any:
+    """The trainer of `base` on `rows` after its last step; goes on from the newest checkpoint in `work`."""
     from datasets import Dataset
     from transformers import PrinterCallback
 
-    model, tokenizer = checkpoints.load(base, config.dtype)
-    dataset = Dataset.from_list([tokenize(row, tokenizer, config.max_length) for row in rows])
+    model, tokenizer = checkpoints.load(base, "float32")
+    dataset = Dataset.from_list(_with_answers(rows, tokenizer, config.max_length))
     arguments = training_arguments(config, work, save_steps)
     trainer = _trainer_class()(
         model=model,
@@ -126,21 +155,26 @@ def _fit(
     resume = _last_checkpoint(work)
     if resume is not None:
         log.info("%s: going on from %s", name, resume.name)
+    # The mean over the micro-batches, each of one row, in place of the mean over the tokens of the batch.
+    trainer.model_accepts_loss_kwargs = config.votes == "token"
     trainer.train(resume_from_checkpoint=str(resume) if resume else None)
-    final = work / "final"
-    trained = trainer.model.merge_and_unload() if config.lora_rank else trainer.model
-    trained.config.use_cache = True
-    trained.save_pretrained(final)
-    tokenizer.save_pretrained(final)
-    return [
-        {name: float(entry[name]) for name in ("step", "epoch", "loss", "learning_rate") if name in entry}
-        for entry in trainer.state.log_history
-        if "loss" in entry
-    ]
+    return trainer
+
+
+def _with_answers(rows: Sequence[TrainRow], tokenizer: Any, max_length: int) -> list[dict[str, list[int]]]:
+    """The rows as tokens; one whose prompt leaves no room for an answer would teach nothing and is left out by id."""
+    made = [tokenize(row, tokenizer, max_length) for row in rows]
+    silent = [row.id for row, tokens in zip(rows, made, strict=True) if not any(tokens["completion_mask"])]
+    if silent:
+        log.warning("left out, their prompts fill all %d tokens: %s", max_length, ", ".join(silent))
+    if len(silent) == len(made):
+        raise UserError(f"training: no row has room for an answer in {max_length} tokens; raise max_length.")
+    return [tokens for tokens in made if any(tokens["completion_mask"])]
 
 
 def training_arguments(config: TrainConfig, work: Path, save_steps: int = 50) -> Any:
     """The settings as TRL takes them (an `SFTConfig`); checkpoints go to `work` every `save_steps` steps."""
+    import torch
     from trl import SFTConfig
 
     micro = min(config.micro_batch_size, config.batch_size)
@@ -154,7 +188,10 @@ def training_arguments(config: TrainConfig, work: Path, save_steps: int = 50) ->
         warmup_steps=config.warmup_ratio,
         weight_decay=config.weight_decay,
         max_length=config.max_length,
-        bf16=False,
+        adam_beta2=config.adam_beta2,
+        max_grad_norm=config.max_grad_norm,
+        bf16=config.dtype == "bfloat16",
+        use_cpu=not (torch.cuda.is_available() or torch.backends.mps.is_available()),
         activation_checkpointing=config.gradient_checkpointing,
         completion_only_loss=True,
         logging_steps=1,

@@ -22,6 +22,7 @@ SETTINGS: dict[str, Any] = {
     "micro_batch_size": 2,
     "max_length": 96,
     "dtype": "float32",
+    "votes": "token",
 }
 ROWS = [
     TrainRow(id=str(i), prompt=f"Question number {i}?", completion=f"Answer {i}, in a few words.", source="s")
@@ -48,6 +49,65 @@ def test_defaults_are_the_papers() -> None:
     paper = train.TrainConfig()
     assert (paper.epochs, paper.learning_rate, paper.batch_size) == (5, 1e-5, 128)
     assert (paper.schedule, paper.warmup_ratio, paper.max_length) == ("cosine", 0.05, 8192)
+    arguments = train.training_arguments(paper.model_copy(update={"micro_batch_size": 1}), Path("x"))
+    assert (arguments.adam_beta1, arguments.adam_beta2, arguments.weight_decay) == (0.9, 0.95, 1e-4)
+    assert (arguments.bf16, arguments.max_grad_norm, arguments.gradient_accumulation_steps) == (True, 0.0, 128)
+
+
+def moved(tiny: str, work: Path, dtype: str) -> tuple[float, float]:
+    """How far a run at the paper's rate moves the weights, and the share of them that moved at all."""
+    import torch
+
+    before, _ = model.load(tiny)
+    chosen = config(dtype=dtype, learning_rate=1e-5, schedule="constant", warmup_ratio=0.0, epochs=4)
+    after = train.run(ROWS, tiny, work, "moved", chosen, 50).model
+    assert next(after.parameters()).dtype == torch.float32
+    steps = [(new - old).detach() for new, old in zip(after.parameters(), before.parameters(), strict=True)]
+    everything = torch.cat([step.flatten() for step in steps])
+    return float(everything.norm()), float((everything != 0).float().mean())
+
+
+def test_bfloat16_arithmetic_moves_the_weights_as_far_as_float32(tiny: str, tmp_path: Path) -> None:
+    import torch
+
+    full, _ = moved(tiny, tmp_path / "full", "float32")
+    mixed, share = moved(tiny, tmp_path / "mixed", "bfloat16")
+    assert mixed == pytest.approx(full, rel=0.05)
+    # Weights of bfloat16 would not move at all by steps this small.
+    weight = torch.full((1000,), 0.05, dtype=torch.bfloat16)
+    start = weight.clone()
+    for _ in range(12):
+        weight -= 1e-5
+    assert torch.equal(weight, start) and share > 0.9
+
+
+def test_one_vote_an_example(tiny: str, tmp_path: Path) -> None:
+    """Rows of one and of many answer tokens weigh alike: the logged loss is the mean of the rows' own losses."""
+    import torch
+
+    rows = [ROWS[0].model_copy(update={"id": "long", "completion": "word " * 40}), ROWS[1]]
+    chosen = config(votes="example", micro_batch_size=1, epochs=1)
+    loss = train.run(rows, tiny, tmp_path, "votes", chosen, 50).state.log_history[0]["loss"]
+    network, tokenizer = model.load(tiny)
+    own = []
+    for row in rows:
+        tokens = tokenize(row, tokenizer, 96)
+        ids = torch.tensor([tokens["input_ids"]])
+        labels = torch.where(torch.tensor([tokens["completion_mask"]]) == 1, ids, -100)
+        own.append(float(network(input_ids=ids, labels=labels).loss.detach()))
+    assert loss == pytest.approx(sum(own) / 2, rel=1e-3)
+    with pytest.raises(ValueError, match="micro_batch_size 1"):
+        config(votes="example")
+
+
+def test_a_prompt_that_leaves_no_room_is_left_out_by_id(
+    tiny: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    long = ROWS[0].model_copy(update={"id": "too-long", "prompt": "word " * 200})
+    train.run([long, *ROWS[1:]], tiny, tmp_path / "a", "room", config(epochs=1), 50)
+    assert "too-long" in caplog.text
+    with pytest.raises(UserError, match="raise max_length"):
+        train.run([long], tiny, tmp_path / "b", "room", config(epochs=1), 50)
 
 
 def test_trains_once_and_learns(tiny: str, tmp_path: Path) -> None:

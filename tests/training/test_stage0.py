@@ -71,7 +71,7 @@ def test_own_answers_end_with_a_sentence_and_are_kept(
 
 
 def test_the_reasoner_opens_its_thinking_and_is_made_once(tiny: str, tmp_path: Path) -> None:
-    config = TrainConfig(epochs=1, learning_rate=1e-3, batch_size=2, max_length=96, dtype="float32")
+    config = TrainConfig(epochs=1, learning_rate=1e-3, batch_size=2, max_length=96, dtype="float32", votes="token")
     settings = stage0.Settings(arithmetic=4, own=0)
     tests = [Question.make("What is 5 + 6?", "test")]
     checkpoint = stage0.reasoner(tiny, settings, [], tests, tmp_path, config)
