@@ -33,7 +33,8 @@ RESULTS = Path("benchmarks/results")
 LIMITS = {"XSTest": 128, "Twins": 48, "Probe": 48, "Sums": 48}
 GENERATION = {"name": "small", "repetition_penalty": 1.05, "answer_tokens": 40, "thinking_tokens": 160,
               "reasoning_tokens": 40}  # fmt: skip
-COMMON = {"batch_size": 8, "micro_batch_size": 4, "max_length": 384, "dtype": "float32", "epochs": 2.0, "votes": "token",
+COMMON = {"batch_size": 8, "micro_batch_size": 4, "max_length": 384, "dtype": "float32", "epochs": 2.0,
+          "votes": "token",
           "learning_rate": 2e-5}  # fmt: skip
 STAGE0 = stage0.Settings(arithmetic=192, own=64, training={"epochs": 1.0, "learning_rate": 1e-4})
 ONCE: dict[str, Any] = {"training": {"learning_rate": 5e-5, "epochs": 1.0}}
