@@ -7,6 +7,7 @@ paper's "w/o think" variant (4.2): for a reasoning model after an empty trace, b
 
 from __future__ import annotations
 
+import logging
 import random
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -19,6 +20,8 @@ from star1lib.models import embed
 from star1lib.models.chat import NO_THINKING, THINK_OPEN, join_thinking, opens_thinking, prompt_tokens
 from star1lib.records import Example, NonEmpty, Record
 from star1lib.safeguards import sexualizes_minor
+
+log = logging.getLogger(__name__)
 
 
 class TrainRow(Record):
@@ -67,12 +70,13 @@ def near_tests(texts: Sequence[str], tests: Sequence[str]) -> set[int]:
 
 
 def split_benign(benign: Sequence[Example], train: int, seed: int) -> tuple[list[Example], list[Example]]:
-    """Benign variants to train on (`train` of them) and the others, held out to measure over-refusal (paper 4.3)."""
+    """Benign variants to train on (`train` of them) and the others, held out to measure over-refusal (paper 4.3).
+
+    With no more than `train` of them all are trained on and none is held out, as the paper's 915 were.
+    """
     if train >= len(benign):
-        raise UserError(
-            f"benign_for_training: {train} to train on leaves none of the {len(benign)} benign variants held out; "
-            "ask for fewer."
-        )
+        log.warning("all %d benign variants are trained on (%d asked for); none is held out", len(benign), train)
+        return list(benign), []
     chosen = set(random.Random(seed).sample(range(len(benign)), train))
     return (
         [example for index, example in enumerate(benign) if index in chosen],
