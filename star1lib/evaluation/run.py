@@ -8,6 +8,7 @@ each response is kept as it comes, so a killed evaluation goes on from there.
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import shutil
@@ -23,6 +24,7 @@ from star1lib.evaluation import benchmarks as known
 from star1lib.evaluation.benchmarks import benign as benign_sets
 from star1lib.evaluation.benchmarks.common import Benchmark, answer_of, choose, of_forced, of_thought
 from star1lib.evaluation.judges import Judges
+from star1lib.evaluation.sandbox.confine import ConfinementError
 from star1lib.evaluation.settings import Evaluation
 from star1lib.files import (
     fingerprint,
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
     from inspect_ai import Task
     from inspect_ai.log import EvalLog
 
+log = logging.getLogger(__name__)
 FORMAT = 2
 ITEMS = "items.jsonl"
 
@@ -62,14 +65,20 @@ def evaluate(
 
     `settings` is an :class:`Evaluation`; `roles` are the profile's, for judges that are models; `benign` are the
     held-out benign variants, the questions of the benchmark "Twins". Raises :class:`UserError` for a setting that is
-    not known, when a benchmark's data is missing, or when an evaluation fails.
+    not known, when a benchmark's data is missing, or when an evaluation fails. HumanEval is left out, with a warning,
+    where code cannot be confined.
     """
     how = parse_record(settings, Evaluation, "evaluation")
     for name in how.limits:
         known.benchmark(name)
     folder = Path(folder)
     judges = Judges(roles, folder / "judges")
-    asked = {name: _questions(name, how, seed, Path(mirror) if mirror else None, benign) for name in benchmarks}
+    asked = {}
+    for name in benchmarks:
+        try:
+            asked[name] = _questions(name, how, seed, Path(mirror) if mirror else None, benign)
+        except ConfinementError as err:
+            log.warning("%s", err)  # the rest of the study does not depend on it
     named = [variant.model_copy(update={"name": variant.name + how.suffix}) for variant in variants]
     return [
         item

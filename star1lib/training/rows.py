@@ -7,6 +7,7 @@ paper's "w/o think" variant (4.2): for a reasoning model after an empty trace, b
 
 from __future__ import annotations
 
+import functools
 import logging
 import random
 from collections.abc import Iterable, Sequence
@@ -57,6 +58,12 @@ def rows(
     return out
 
 
+@functools.lru_cache(maxsize=4)
+def _encoded(texts: tuple[str, ...]) -> np.ndarray:
+    """The embeddings of a run's test questions, which every recipe is held against."""
+    return embed.encode(texts)
+
+
 def near_tests(texts: Sequence[str], tests: Sequence[str]) -> set[int]:
     """Positions of the `texts` that come as close to a test question as decontamination allows none to (paper 2.1)."""
     if not texts or not tests:
@@ -65,7 +72,7 @@ def near_tests(texts: Sequence[str], tests: Sequence[str]) -> set[int]:
     grams = {gram for test in tests for gram in decontamination.ngrams(test, bars.test_ngram)}
     near = {i for i, text in enumerate(texts) if grams & decontamination.ngrams(text, bars.test_ngram)}
     near |= {hit.index for hit in dedup.tfidf_near(list(texts), list(tests), bars.tfidf)}
-    closest = (embed.encode(texts) @ embed.encode(tests).T).max(axis=1)
+    closest = (embed.encode(texts) @ _encoded(tuple(tests)).T).max(axis=1)
     return near | {int(i) for i in np.flatnonzero(closest >= bars.embedding)}
 
 

@@ -14,6 +14,7 @@ from star1lib.evaluation import benchmarks as tasks
 from star1lib.evaluation.benchmarks.common import choose
 from star1lib.evaluation.judges import offline as judge
 from star1lib.evaluation.run import evaluate, exchange
+from star1lib.evaluation.sandbox import confine
 from star1lib.files import read_jsonl, verify_manifest
 from star1lib.models import generate
 from star1lib.models.generate import Generation
@@ -213,6 +214,14 @@ def test_an_unknown_benchmark_or_missing_questions_are_named(tiny, tmp_path):
         run(tiny, tmp_path, ["Nope"])
     with pytest.raises(UserError, match="Twins"):
         run(tiny, tmp_path, ["Twins"], benign=())
+
+
+def test_a_benchmark_whose_code_cannot_be_confined_is_left_out(tiny, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(confine, "available", lambda: (False, "no namespaces"))
+    items = run(tiny, tmp_path, ["HumanEval", "Probe"])
+    assert {item.benchmark for item in items} == {"Probe"}
+    assert "HumanEval is left out: code from a model cannot be confined here (no namespaces)" in caplog.text
+    assert {question.source for question in tasks.questions(["HumanEval", "Probe"])} == {"Probe"}
 
 
 def test_a_limit_of_an_unknown_benchmark_is_named(tiny, tmp_path):

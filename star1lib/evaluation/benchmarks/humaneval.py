@@ -1,7 +1,7 @@
 """HumanEval (paper 3.2): 164 functions, pass@1; each answer's code is run confined against the tests.
 
 The code is read from the answer after the thinking, as :mod:`star1lib.evaluation.sandbox.code` says; an answer
-without code is wrong and counted as `no_answer` beside the score. The benchmark refuses to start, before anything is
+without code is wrong and counted as `no_answer` beside the score. The benchmark is left out, before anything is
 generated, where code cannot be confined; :mod:`star1lib.evaluation.sandbox.confine` says what confinement does not
 cover.
 """
@@ -36,8 +36,8 @@ def load(mirror: Path | None = None) -> list[Question]:
     possible, reason = confine.available()
     if not possible:
         raise confine.ConfinementError(
-            f"{NAME}: code from a model cannot be confined here ({reason}); "
-            "leave the benchmark out, or run it on Linux as root or with user namespaces allowed."
+            f"{NAME} is left out: code from a model cannot be confined here ({reason}); "
+            "it runs on Linux as root or with user namespaces allowed."
         )
     return sources.load(NAME, mirror)
 
