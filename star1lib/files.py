@@ -71,23 +71,21 @@ def sweep(folder: Path) -> int:
 def lock(folder: Path, work: str) -> Iterator[None]:
     """Hold `folder` for `work`; :class:`UserError` naming who holds it already. A dead holder's lock is free."""
     folder.mkdir(parents=True, exist_ok=True)
-    with contextlib.suppress(ImportError), (folder / ".lock").open("a+", encoding="utf-8") as handle:
-        import fcntl
-
+    with (folder / ".lock").open("a+", encoding="utf-8") as handle:
         try:
+            import fcntl
+
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as err:
             handle.seek(0)
             holder = handle.read().strip() or "another run"
             raise UserError(f"{folder}: {holder} is working here; wait for it or stop it, then run again.") from err
-        except OSError:
-            pass  # a file system without locks
+        except (ImportError, OSError):
+            pass  # a system or a file system without locks
         handle.truncate(0)
         handle.write(f"process {os.getpid()} ({work})")
         handle.flush()
         yield
-        return
-    yield
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ its copies.
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -123,11 +124,15 @@ def against_tests(
     """
     state = _State(list(tests), thresholds or Thresholds(), encode or embed.encode)
     asked = {row.id: Question(id=row.id, text=row.question, source=row.source) for row in rows}
-    left = state.ngram_against(STEPS[1], list(asked.values()), state.test_grams, state.thresholds.test_ngram)
-    left = state.tfidf_against(left)
-    left = state.embedding_against_tests(left, state.encode(_texts(left)))
-    kept = {question.id for question in left}
+    kept = {question.id for question in state.against_tests(list(asked.values()))}
     return [row for row in rows if row.id in kept], state.removed
+
+
+def near_tests(texts: Sequence[str], tests: Sequence[Question]) -> set[int]:
+    """Positions of the `texts` that lie within a threshold of a test question."""
+    state = _State(list(tests), Thresholds(), embed.encode)
+    asked = [Question(id=str(place), text=text, source="text") for place, text in enumerate(texts)]
+    return set(range(len(texts))) - {int(question.id) for question in state.against_tests(asked)}
 
 
 def against_tests_of(
@@ -186,6 +191,14 @@ class _State:
             self.kept_grams.setdefault(gram, question)
         self.left += questions
 
+    def against_tests(self, questions: list[Question]) -> list[Question]:
+        """The questions that lie within no threshold of a test question."""
+        if not self.tests or not questions:
+            return questions
+        left = self.ngram_against(STEPS[1], questions, self.test_grams, self.thresholds.test_ngram)
+        left = self.tfidf_against(left) if left else left
+        return self.embedding_against_tests(left, self.encode(_texts(left))) if left else left
+
     def ngram_within(self, questions: list[Question]) -> list[Question]:
         known: dict[tuple[str, ...], Question] = {}
         gone: Gone = {}
@@ -234,13 +247,19 @@ class _State:
     def embedding_against_tests(self, questions: list[Question], vectors: np.ndarray) -> list[Question]:
         near: Gone = {}
         if self.tests and questions:
-            tests = self.encode(_texts(self.tests)).astype(np.float64)
+            tests = _encoded(self.encode, tuple(_texts(self.tests))).astype(np.float64)
             for position, vector in enumerate(vectors.astype(np.float64)):
                 scores = tests @ vector
                 place = int(scores.argmax())
                 if scores[place] >= self.thresholds.embedding - dedup.EPSILON:
                     near[position] = (self.tests[place], float(scores[place]))
         return self.close(STEPS[7], questions, near)
+
+
+@functools.lru_cache(maxsize=4)
+def _encoded(encode: Encode, texts: tuple[str, ...]) -> np.ndarray:
+    """The embeddings of a run's test questions, which much is held against."""
+    return encode(texts)
 
 
 def _texts(questions: Sequence[Question]) -> list[str]:

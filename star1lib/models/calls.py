@@ -10,26 +10,24 @@ again when an answer cannot be read. Text of a model is data, whatever it looks 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import contextvars
 import dataclasses
-import errno
 import functools
-import json
 import logging
-import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from star1lib import policies
 from star1lib.errors import UserError, shorten
-from star1lib.files import fingerprint, write_jsonl
+from star1lib.files import fingerprint, lock, write_jsonl
 from star1lib.models import chat
 from star1lib.models.answers import ErrorRow, Unreadable, read
-from star1lib.models.roles import LOCAL, Price, Role, is_loopback
+from star1lib.models.book import Book, Budget, Outcome, Reply
+from star1lib.models.clients import model_of, no_proxy
+from star1lib.models.roles import Price, Role
 from star1lib.records import Record
 from star1lib.safeguards import sexualizes_minor
 
@@ -40,14 +38,10 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 FormT = TypeVar("FormT", bound=Record)
 Messages = Sequence[Mapping[str, str]]
-# Only `ok` is a success. The first four were paid for and are kept; the others are tried again by the next run.
-Outcome = Literal["ok", "cut_off", "filtered", "empty", "error", "withheld", "not_sent"]
-_KEPT = ("ok", "cut_off", "filtered", "empty")
 SHARD = 2000  # requests per Inspect log
 _OPEN = 64  # calls of a judge open at once, where its role does not say
 _IN_A_ROW = 20  # failures in a row that end a run
 _CLIENTS = ("openai", "httpx", "httpx2", "inspect_ai")  # their errors are classified by Inspect
-_MAX_BODY = 64 << 20  # bytes of a reply that are read
 _BYTES_PER_TOKEN = 3.0  # below the usual 4, so that what is reserved is seldom too little
 _COMPLAINT = (
     "Your last message could not be used: {reason}. Answer the request again, and write nothing but the answer "
@@ -70,20 +64,6 @@ class Request:
     screen: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """What became of a request; `text` is the answer after the thinking, `error` says why `outcome` is not `ok`."""
-
-    id: str
-    outcome: Outcome
-    text: str = ""
-    thinking: str = ""
-    error: str | None = None
-    input_tokens: int = 0
-    output_tokens: int = 0
-    cost_usd: float = 0.0
-
-
 def run(
     role: Role, requests: Sequence[Request], folder: Path, *, form: type[Record] | None = None, logged: bool = True
 ) -> Iterator[Reply]:
@@ -99,7 +79,7 @@ def run(
     shape = form.model_json_schema() if form and role.structured else None
     keys = [fingerprint([role.name, role.settings(), shape, [dict(m) for m in r.messages]]) for r in requests]
     withheld = {request.id for request in requests if is_withheld(request)}
-    with _Book(folder) as book:
+    with lock(folder, f"role {role.name}"), Book(folder) as book:
         missing = {
             key: request
             for key, request in reversed(list(zip(keys, requests, strict=True)))
@@ -194,118 +174,10 @@ def is_withheld(request: Request) -> bool:
     return sexualizes_minor(text)
 
 
-class _Book:
-    """`answers.jsonl` of a folder: answers stay on disk, their places in memory. One process at a time.
-
-    A line that a kill cut short is asked for again; a damaged one too, with a warning.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self.path = folder / "answers.jsonl"
-        self.spent = 0.0
-        self._places: dict[str, tuple[int, int]] = {}
-
-    def __enter__(self) -> _Book:
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._fd = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
-        except OSError as err:
-            raise UserError(f"{self.path}: cannot be opened ({err.strerror}); choose another folder.") from err
-        self._lock()
-        self._end = damaged = 0
-        with open(self._fd, "rb", closefd=False) as lines:
-            for line in lines:
-                if not line.endswith(b"\n"):
-                    os.ftruncate(self._fd, self._end)
-                    break
-                damaged += not self._note(line)
-        if damaged:
-            log.warning("%s: %d damaged lines are ignored and asked again", self.path, damaged)
-        return self
-
-    def _lock(self) -> None:
-        with contextlib.suppress(ImportError):
-            import fcntl
-
-            try:
-                fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as err:
-                os.close(self._fd)
-                raise UserError(f"{self.path}: another run is writing it; wait for it or stop it first.") from err
-            except OSError:
-                log.warning("%s: this file system has no locks; let one run at a time write here", self.path)
-
-    def __exit__(self, *_: object) -> None:
-        os.fsync(self._fd)
-        os.close(self._fd)
-
-    def _note(self, line: bytes) -> bool:
-        start, self._end = self._end, self._end + len(line)
-        try:
-            row = json.loads(line)
-            self.spent += max(0.0, float(row["cost_usd"]))
-            if row["key"]:
-                Reply("", **{name: row[name] for name in Reply.__slots__ if name != "id"})
-                self._places[row["key"]] = (start, len(line))
-        except (ValueError, KeyError, TypeError, RecursionError):
-            return False
-        return True
-
-    def __contains__(self, key: str) -> bool:
-        return key in self._places
-
-    def get(self, key: str) -> dict[str, Any] | None:
-        """The row of an answer, or None when it has yet to be asked for."""
-        place = self._places.get(key)
-        return None if place is None else json.loads(os.pread(self._fd, place[1], place[0]))
-
-    def append(self, row: Mapping[str, Any]) -> None:
-        """One row by one write; without a key it says what was spent in vain."""
-        # ASCII escapes keep line ends and lone surrogates of model text out of the file.
-        line = json.dumps(row).encode() + b"\n"
-        try:
-            if os.write(self._fd, line) != len(line):
-                raise OSError(errno.ENOSPC, "no space left")
-        except OSError as err:
-            os.ftruncate(self._fd, self._end)
-            raise UserError(
-                f"{self.path}: an answer cannot be written ({err.strerror}); free some space and run again, "
-                "everything before it is kept."
-            ) from err
-        self._note(line)
-
-
-class _Budget:
-    """Spending in USD that never passes `limit`: the worst case of a call is held back before it is sent."""
-
-    def __init__(self, limit: float | None, spent: float) -> None:
-        self.limit, self.spent, self.held = limit, spent, 0.0
-        self._changed = asyncio.Event()
-
-    def fits(self, amount: float) -> bool:
-        """True when `amount` more may be spent."""
-        return self.limit is None or self.spent + self.held + amount <= self.limit + 1e-12
-
-    async def hold(self, amount: float) -> bool:
-        """Hold `amount` back, waiting for calls in flight to turn out cheaper; False when that cannot help."""
-        while not self.fits(amount):
-            if self.held <= 0:
-                return False
-            self._changed.clear()
-            await self._changed.wait()
-        self.held += amount
-        return True
-
-    def release(self, amount: float) -> None:
-        """Give back what was held; what the call has cost is in `spent` by then."""
-        self.held = max(0.0, self.held - amount)
-        self._changed.set()
-
-
 class _Run:
     """One run over the requests that a book has no answer to."""
 
-    def __init__(self, role: Role, book: _Book, form: type[Record] | None) -> None:
+    def __init__(self, role: Role, book: Book, form: type[Record] | None) -> None:
         self.role, self.book = role, book
         self.failed: dict[str, Reply] = {}
         self.halted: str | None = None
@@ -335,10 +207,10 @@ class _Run:
         self.halted = self.halted or reason
 
     def _shard(self, part: Sequence[tuple[str, Request]], logs: Path | None) -> None:
-        with _no_proxy(self.role):
+        with no_proxy(self.role):
             self.model = model_of(self.role)
             self._watch()
-            self.budget = _Budget(self.role.max_cost_usd, self.book.spent)
+            self.budget = Budget(self.role.max_cost_usd, self.book.spent)
             if logs is None:
                 asyncio.run(self._unlogged(part))
             else:
@@ -389,13 +261,11 @@ class _Run:
     async def _one(self, key: str, request: Request) -> ModelOutput | None:
         """Ask one request and write down what came of it; the output, for the log."""
         worst = self._worst(request)
-        if self.halted or not await self.budget.hold(worst):
-            over = f"max_cost_usd {self.role.max_cost_usd or 0:g} would be passed ({self.budget.spent:.4f} spent)"
-            self._halt(over)
-            self.failed[key] = Reply("", "not_sent", error=f"not sent: {self.halted}")
-            return None
-        if self.halted:  # while it waited
-            self.budget.release(worst)
+        held = not self.halted and await self.budget.hold(worst)
+        if not held:
+            self._halt(f"max_cost_usd {self.role.max_cost_usd or 0:g} would be passed ({self.budget.spent:.4f} spent)")
+        if self.halted:  # perhaps while it waited
+            self.budget.release(worst if held else 0.0)
             self.failed[key] = Reply("", "not_sent", error=f"not sent: {self.halted}")
             return None
         output: ModelOutput | None = None
@@ -436,12 +306,7 @@ class _Run:
                 return False
             decision = inner(err)
             # What is no error of the client is a reply that it could not make sense of.
-            unread = not decision and type(err).__module__.split(".")[0] not in (
-                "openai",
-                "httpx",
-                "httpx2",
-                "inspect_ai",
-            )
+            unread = not decision and type(err).__module__.split(".")[0] not in _CLIENTS
             if _status(err) is None and (decision or unread):
                 self._lost(err)
                 if not self.budget.fits(0.0):
@@ -523,85 +388,6 @@ def _chat(messages: Messages) -> list[Any]:
 
     kinds = {"system": ChatMessageSystem, "user": ChatMessageUser, "assistant": ChatMessageAssistant}
     return [kinds[m["role"]](content=_whole(m["content"])) for m in messages]
-
-
-def model_of(role: Role) -> Model:
-    """The Inspect model of a role; :class:`UserError` when its key, its address or its package is missing.
-
-    For servers with OpenAI's interface, no redirect is followed and no endless reply is read.
-    """
-    from inspect_ai._util.error import PrerequisiteError
-    from inspect_ai.model import GenerateConfig, get_model
-
-    config = GenerateConfig(
-        temperature=role.temperature, top_p=role.top_p, max_tokens=role.max_tokens, seed=role.seed,
-        max_connections=role.max_connections, max_retries=role.max_retries, attempt_timeout=role.timeout_s,
-        batch=role.batch or None, extra_body=role.extra_body or None,
-    )  # fmt: skip
-    openai = role.provider in ("openai", "openai-api", "deepseek")
-    # The client's own retries would multiply with Inspect's.
-    options: dict[str, Any] = {"max_retries": 0} if openai else {}
-    try:
-        model = get_model(
-            role.model, config=config, base_url=role.base_url, api_key=_key(role), memoize=False, **options
-        )
-    except (PrerequisiteError, ValueError, ImportError) as err:
-        said = " ".join(str(getattr(err, "message", err)).replace("[bold]", "").replace("[/bold]", "").split())
-        raise UserError(f"role '{role.name}' ({role.model}): {shorten(said, 240)}") from err
-    if openai:
-        http = model.api.client._client  # type: ignore[attr-defined]
-        http.follow_redirects = False
-        http.event_hooks["response"] = [*http.event_hooks["response"], _bounded]
-    return model
-
-
-def _key(role: Role) -> str | None:
-    if role.api_key_env:
-        if not (key := os.environ.get(role.api_key_env, "").strip()):
-            raise UserError(f"role '{role.name}': the environment variable {role.api_key_env} is not set; export your "
-                            "key in it.")  # fmt: skip
-        return key
-    # A server on this machine has no key; the client wants one all the same.
-    return "none" if is_loopback(role.base_url) and role.provider not in LOCAL else None
-
-
-async def _bounded(response: Any) -> None:
-    """Stop reading a body that has no end."""
-    source, read_so_far = response.stream, 0
-
-    class Stream(type(source)):  # type: ignore[misc]
-        def __init__(self) -> None:
-            pass
-
-        async def __aiter__(self) -> Any:
-            nonlocal read_so_far
-            async for piece in source:
-                read_so_far += len(piece)
-                if read_so_far > _MAX_BODY:
-                    raise ValueError(f"the reply is longer than {_MAX_BODY >> 20} MiB")
-                yield piece
-
-        async def aclose(self) -> None:
-            await source.aclose()
-
-    response.stream = Stream()
-
-
-@contextlib.contextmanager
-def _no_proxy(role: Role) -> Iterator[None]:
-    """A proxy of the environment cannot reach this machine's own loopback."""
-    names = ("NO_PROXY", "no_proxy") if is_loopback(role.base_url) else ()
-    before = {name: os.environ.get(name) for name in names}
-    for name, value in before.items():
-        os.environ[name] = ",".join(filter(None, (value, "127.0.0.1", "localhost", "::1")))
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
 
 
 def _outside_the_loop(work: Callable[[], None], halt: Callable[[str], None]) -> None:

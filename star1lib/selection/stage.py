@@ -21,9 +21,9 @@ from star1lib.models.answers import ErrorRow
 from star1lib.models.roles import Role
 from star1lib.records import Example, Removal, subset
 from star1lib.selection import audit, balance, benign, scorers
+from star1lib.selection.audit import CRITERIA
 from star1lib.selection.semantic import SemanticScorer
 
-CRITERIA = ("compliance", "relevancy", "accuracy")
 _SIZES = (50, 100, 250, 500, 1000, 2500, 5000, 10_000, 41_000)
 
 

@@ -7,17 +7,12 @@ paper's "w/o think" variant (4.2): for a reasoning model after an empty trace, b
 
 from __future__ import annotations
 
-import functools
 import logging
 import random
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-import numpy as np
-
-from star1lib.collection import decontamination, dedup
 from star1lib.errors import UserError
-from star1lib.models import embed
 from star1lib.models.chat import NO_THINKING, THINK_OPEN, join_thinking, opens_thinking, prompt_tokens
 from star1lib.records import Example, NonEmpty, Record
 from star1lib.safeguards import sexualizes_minor
@@ -56,24 +51,6 @@ def rows(
             TrainRow(id=example.id, prompt=example.question, completion=completion, source=example.source, kind=kind)
         )
     return out
-
-
-@functools.lru_cache(maxsize=4)
-def _encoded(texts: tuple[str, ...]) -> np.ndarray:
-    """The embeddings of a run's test questions, which every recipe is held against."""
-    return embed.encode(texts)
-
-
-def near_tests(texts: Sequence[str], tests: Sequence[str]) -> set[int]:
-    """Positions of the `texts` that come as close to a test question as decontamination allows none to (paper 2.1)."""
-    if not texts or not tests:
-        return set()
-    bars = decontamination.Thresholds()
-    grams = {gram for test in tests for gram in decontamination.ngrams(test, bars.test_ngram)}
-    near = {i for i, text in enumerate(texts) if grams & decontamination.ngrams(text, bars.test_ngram)}
-    near |= {hit.index for hit in dedup.tfidf_near(list(texts), list(tests), bars.tfidf)}
-    closest = (embed.encode(texts) @ _encoded(tuple(tests)).T).max(axis=1)
-    return near | {int(i) for i in np.flatnonzero(closest >= bars.embedding)}
 
 
 def split_benign(benign: Sequence[Example], train: int, seed: int) -> tuple[list[Example], list[Example]]:

@@ -18,13 +18,14 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
+from star1lib.collection import decontamination
 from star1lib.errors import UserError
 from star1lib.files import parse_record, read_jsonl, read_records, write_stage
 from star1lib.models import chat, checkpoints
 from star1lib.models.roles import served
 from star1lib.records import Example, NonEmpty, Question, Record, first_error
 from star1lib.training import stage0
-from star1lib.training.rows import TrainRow, near_tests, rows, split_benign, tokenize
+from star1lib.training.rows import TrainRow, rows, split_benign, tokenize
 from star1lib.training.sft import TrainConfig, history, train
 
 log = logging.getLogger(__name__)
@@ -217,12 +218,12 @@ class TrainingData:
 
 
 def _clean(texts: Sequence[str], tests: Sequence[Question]) -> list[str]:
-    near = near_tests(texts, [test.text for test in tests])
+    near = decontamination.near_tests(texts, tests)
     return [text for place, text in enumerate(texts) if place not in near]
 
 
 def _clean_examples(examples: Sequence[Example], tests: Sequence[Question]) -> list[Example]:
-    near = near_tests([example.question for example in examples], [test.text for test in tests])
+    near = decontamination.near_tests([example.question for example in examples], tests)
     if near:
         log.info("%d of %d rows left out: too near to a test question", len(near), len(examples))
     return [example for place, example in enumerate(examples) if place not in near]

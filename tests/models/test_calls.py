@@ -20,7 +20,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from star1lib.errors import UserError
-from star1lib.models import calls
+from star1lib.files import lock
+from star1lib.models import calls, clients
 from star1lib.models.answers import Harm, Unreadable
 from star1lib.models.calls import Reply, Request
 from star1lib.models.roles import Price, Role
@@ -212,7 +213,7 @@ def test_a_redirect_is_not_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_an_endless_reply_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(calls, "_MAX_BODY", 1000)
+    monkeypatch.setattr(clients, "MAX_BODY", 1000)
     replies = {"long": completion({"content": "x" * 2000})}
     with FaultServer(replies=replies) as server:
         found = run(served(server, max_retries=1), requests_of("long", "short"), tmp_path)
@@ -333,7 +334,7 @@ def test_a_missing_key_and_an_unknown_service_are_one_sentence(tmp_path: Path, m
 def test_one_run_at_a_time_and_torn_lines_are_asked_again(tmp_path: Path) -> None:
     with FaultServer() as server:
         run(served(server), requests_of("a", "b"), tmp_path)
-        with calls._Book(tmp_path), pytest.raises(UserError, match="another run"):
+        with lock(tmp_path, "other"), pytest.raises(UserError, match="is working here"):
             run(served(server), requests_of("a"), tmp_path)
         path = tmp_path / "answers.jsonl"
         first, second = path.read_bytes().splitlines(keepends=True)
@@ -406,7 +407,8 @@ def test_memory_stays_flat(tmp_path: Path, rows: int) -> None:
         sys.path.insert(0, sys.argv[2])
         from pathlib import Path
         from faultserver import FaultServer, completion
-        from star1lib.models import calls
+        from star1lib.files import lock
+from star1lib.models import calls, clients
         from star1lib.models.roles import Role
 
         with FaultServer(keep_calls=False) as server:

@@ -16,6 +16,7 @@ from star1lib.deliberation import stage as deliberation
 from star1lib.errors import UserError
 from star1lib.records import Example, Question
 from star1lib.selection import stage as selection
+from star1lib.selection.audit import CRITERIA
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +80,7 @@ def test_both_scorers_are_audited_and_compared(folders: Path) -> None:
     audited = selection.audit_table(chosen, rows=20, seed=0)
     assert {row["scorer"] for row in audited} == set(selection.offline_scorers())
     agreement = selection.agreement_table(chosen, rows=20, seed=0)
-    assert [row["criterion"] for row in agreement] == list(selection.CRITERIA)
+    assert [row["criterion"] for row in agreement] == list(CRITERIA)
     assert all(-1 <= row["weighted_kappa"] <= 1 for row in agreement)
     assert all(row["traces"] == 20 * 5 for row in agreement)
 
@@ -99,7 +100,7 @@ def test_models_play_every_role(folders: Path, tmp_path: Path) -> None:
     asked = io.read_records(folders / "kept" / "kept.jsonl", Question)[:2]
     io.write_jsonl(tmp_path / "kept" / "kept.jsonl", asked)
     fresh = [f"What is a harmless thing number {n}?" for n in range(2)]
-    full = dict.fromkeys(selection.CRITERIA, 10)
+    full = dict.fromkeys(CRITERIA, 10)
     replies: dict[str, Any] = {}
     for question, new in zip(asked, fresh, strict=True):
         replies |= {

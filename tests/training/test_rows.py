@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from star1lib.collection import decontamination
 from star1lib.errors import UserError
 from star1lib.models import checkpoints as model
 from star1lib.models import embed
-from star1lib.records import Example, question_id, subset
-from star1lib.training.rows import mask_of, near_tests, rows, tokenize
+from star1lib.records import Example, Question, question_id, subset
+from star1lib.training.rows import mask_of, rows, tokenize
 
 
 def example(text: str, thinking: str = "Let me weigh this.", answer: str = "I can't help.") -> Example:
@@ -110,5 +111,6 @@ def test_rows_near_a_test_question_are_found(monkeypatch: pytest.MonkeyPatch) ->
     vectors = {texts[2]: [0.0, 1.0], tests[0]: [0.1, 1.0]}
     monkeypatch.setattr(embed, "encode", lambda asked: np.array([vectors.get(text, [1.0, 0.0]) for text in asked]))
     vectors |= {texts[0]: [-1.0, 0.0], texts[1]: [-1.0, 0.0], texts[3]: [-1.0, 0.0]}
-    assert near_tests(texts, tests) == {0, 1, 2}
-    assert near_tests(texts, []) == set()
+    asked = [Question.make(text, "test") for text in tests]
+    assert decontamination.near_tests(texts, asked) == {0, 1, 2}
+    assert decontamination.near_tests(texts, []) == set()
