@@ -407,8 +407,7 @@ def test_memory_stays_flat(tmp_path: Path, rows: int) -> None:
         sys.path.insert(0, sys.argv[2])
         from pathlib import Path
         from faultserver import FaultServer, completion
-        from star1lib.files import lock
-from star1lib.models import calls, clients
+        from star1lib.models import calls
         from star1lib.models.roles import Role
 
         with FaultServer(keep_calls=False) as server:
