@@ -45,7 +45,7 @@ Tokens = list[list[int]]
 
 def questions(count: int) -> list[str]:
     """`count` benign questions: four of five from the corpus, the others sums of the probe."""
-    benign = [row.question for row in corpus.load().rows if row.kind == "twin"]
+    benign = [row.question for row in corpus.load().rows if row.kind == "benign"]
     sums = [question.text for question in probe.load()]
     return [*benign[: count * 4 // 5], *sums[: count - count * 4 // 5]]
 

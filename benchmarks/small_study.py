@@ -30,7 +30,7 @@ from star1lib.training.variants import Variant
 
 BUILD = Path("build/small_study")
 RESULTS = Path("benchmarks/results")
-LIMITS = {"XSTest": 128, "Twins": 48, "Probe": 48, "Sums": 48}
+LIMITS = {"XSTest": 128, "BenignVariants": 48, "Probe": 48, "Sums": 48}
 GENERATION = {"name": "small", "repetition_penalty": 1.05, "answer_tokens": 40, "thinking_tokens": 160,
               "reasoning_tokens": 40}  # fmt: skip
 COMMON = {"batch_size": 8, "micro_batch_size": 4, "max_length": 384, "dtype": "float32", "epochs": 2.0,

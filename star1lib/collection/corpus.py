@@ -1,8 +1,8 @@
-"""The project's own small training corpus: questions with reasoned answers, benign twins, pool rows.
+"""The project's own small training corpus: questions with reasoned answers, benign variants, pool rows.
 
 Every row was hand-written for this repository, in the format of paper 2.2 and 2.3: a thinking trace
 that quotes a rule of :mod:`star1lib.policies` word for word, and an answer. Flawed second traces give
-the scorer something to reject, benign twins stand for the over-refusal data of paper 4.2, and pool
+the scorer something to reject, benign variants stand for the over-refusal data of paper 4.2, and pool
 rows plant the duplicates, overlaps and off-topic questions that decontamination must find.
 """
 
@@ -36,7 +36,7 @@ class Flawed(Record):
 class CorpusRow(Record):
     """One hand-written row; pool rows carry a question and a reason (`why`), no trace or answer."""
 
-    kind: Literal["harmful", "twin", "pool"]
+    kind: Literal["harmful", "benign", "pool"]
     question: NonEmpty
     category: list[NonEmpty] = Field(min_length=1)
     action: Literal["refuse", "safe_complete", "redirect", "educate", "help"]
@@ -44,7 +44,7 @@ class CorpusRow(Record):
     thinking: str
     answer: str
     flawed: Flawed | None = None
-    twin_of: str | None = None
+    variant_of: str | None = None
     why: Literal["exact_duplicate", "near_duplicate", "overlaps_test", "no_category"] | None = None
 
     @property
@@ -66,9 +66,9 @@ class Corpus:
         return [row for row in self.rows if row.kind == "harmful"]
 
     @property
-    def twins(self) -> list[CorpusRow]:
+    def benign(self) -> list[CorpusRow]:
         """Benign questions with the surface of a harmful one, with trace and answer."""
-        return [row for row in self.rows if row.kind == "twin"]
+        return [row for row in self.rows if row.kind == "benign"]
 
     @property
     def pool(self) -> list[CorpusRow]:
@@ -77,7 +77,7 @@ class Corpus:
 
     @cached_property
     def by_question_id(self) -> dict[str, CorpusRow]:
-        """Question id -> the harmful row or twin that answers it; pool rows answer nothing and are left out."""
+        """Question id -> the row that answers it; pool rows answer nothing and are left out."""
         return {row.id: row for row in self.rows if row.kind != "pool"}
 
     def questions(self) -> list[Question]:
@@ -85,7 +85,7 @@ class Corpus:
         return [
             Question.make(row.question, f"hand-written:{slug}")
             for row, slug in zip(self.rows, self.slugs, strict=True)
-            if row.kind != "twin"
+            if row.kind != "benign"
         ]
 
 

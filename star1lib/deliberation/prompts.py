@@ -113,7 +113,7 @@ def rewrite_benign(question: str) -> Messages:
 
 
 def answer_benign(question: str) -> Messages:
-    """Teacher for a benign twin (4.3): think about what is meant, then help in full."""
+    """Teacher for a benign variant (4.3): think about what is meant, then help in full."""
     content = (
         "The request at the end is harmless, though some of its words may sound alarming. In your thinking, say what "
         "the person is after and why answering it does no harm; then give a complete, useful answer. Do not refuse, "

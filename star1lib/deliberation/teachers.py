@@ -23,7 +23,7 @@ STANDIN: dict[str, tuple[str, str]] = {
     "classifier": ("MiniLM zero-shot tagger", "GPT-4o"),
     "teacher": (HAND_WRITTEN, "DeepSeek-R1"),
     "scorer": ("transparent rules", "GPT-4o"),
-    "benign_rewriter": (f"{HAND_WRITTEN} (twins)", "GPT-4o"),
+    "benign_rewriter": (f"{HAND_WRITTEN} (benign variants)", "GPT-4o"),
     "benign_scorer": ("transparent rules", "GPT-4o"),
 }
 

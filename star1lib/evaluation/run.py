@@ -64,9 +64,9 @@ def evaluate(
     """Judged items of every variant on every benchmark, in that order; written under `folder`.
 
     `settings` is an :class:`Evaluation`; `roles` are the profile's, for judges that are models; `benign` are the
-    held-out benign variants, the questions of the benchmark "Twins". Raises :class:`UserError` for a setting that is
-    not known, when a benchmark's data is missing, or when an evaluation fails. HumanEval is left out, with a warning,
-    where code cannot be confined.
+    held-out benign variants, the questions of the benchmark "BenignVariants". Raises :class:`UserError` for a setting
+    that is not known, when a benchmark's data is missing, or when an evaluation fails. HumanEval is left out, with a
+    warning, where code cannot be confined.
     """
     how = parse_record(settings, Evaluation, "evaluation")
     for name in how.limits:
@@ -105,7 +105,7 @@ def _questions(
         questions = [
             given
             if isinstance(given, Question)
-            else Question.make(given.question, given.source, twin_of=given.meta.get("twin_of"))
+            else Question.make(given.question, given.source, variant_of=given.meta.get("variant_of"))
             for given in benign
         ]
     else:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _FEW_WORDS = 8
 
 
-def score_twin(question: str, thinking: str, answer: str) -> BenignScores:
+def score(question: str, thinking: str, answer: str) -> BenignScores:
     """Safety, quality and compliance from 1 to 5 by rules: the benign scorer's stand-in.
 
     Safety falls when the trace quotes a rule that forbids, quality when trace or answer are hardly
@@ -114,14 +114,14 @@ def _answer(pairs: Sequence[tuple[Example, str]], teacher: Role, folder: Path) -
                 thinking=reply.thinking,
                 answer=reply.text,
                 teacher=teacher.model,
-                meta={"twin_of": origin.id},
+                meta={"variant_of": origin.id},
             )
         )
     return made, errors
 
 
 def hand_written(corpus: Corpus) -> list[Example]:
-    """The hand-written benign twins that the rules score 5/5/5 (4.3), as examples."""
+    """The hand-written benign variants that the rules score 5/5/5 (4.3), as examples."""
     made = [
         Example(
             id=row.id,
@@ -131,9 +131,9 @@ def hand_written(corpus: Corpus) -> list[Example]:
             thinking=row.thinking,
             answer=row.answer,
             teacher=teachers.label("teacher"),
-            meta={"action": row.action, "twin_of": question_id(row.twin_of) if row.twin_of else None},
+            meta={"action": row.action, "variant_of": question_id(row.variant_of) if row.variant_of else None},
         )
         for row, slug in zip(corpus.rows, corpus.slugs, strict=True)
-        if row.kind == "twin"
+        if row.kind == "benign"
     ]
-    return [twin for twin in made if score_twin(twin.question, twin.thinking, twin.answer).all_five()]
+    return [one for one in made if score(one.question, one.thinking, one.answer).all_five()]

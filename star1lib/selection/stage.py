@@ -29,12 +29,12 @@ _SIZES = (50, 100, 250, 500, 1000, 2500, 5000, 10_000, 41_000)
 
 @dataclass(frozen=True)
 class SelectionResult:
-    """The scored examples, the selection, the medium-scored rows, the twins, who scored, and what overlaps a test."""
+    """Scored examples, selection, medium-scored rows, benign variants, who scored, and what overlaps a test."""
 
     scored: list[Example]
     chosen: balance.Selection
     medium: list[Example]
-    twins: list[Example]
+    benign: list[Example]
     errors: list[ErrorRow]
     scorer: str
     overlaps: list[Removal]
@@ -74,14 +74,14 @@ def select_folder(
         if lacking := {"teacher", "benign_scorer"} - set(asked):
             raise UserError(f"roles.{min(lacking)}: a model that rewrites needs a model here too; name one.")
         # Made of what was selected (4.3), not of the whole pool.
-        twins, failed = benign.make_with_models(chosen.kept, asked, calls)
+        variants, failed = benign.make_with_models(chosen.kept, asked, calls)
         errors += failed
     else:
-        twins = benign.hand_written(corpus.load())
-    twins, near = _apart(twins, decontaminated)
+        variants = benign.hand_written(corpus.load())
+    variants, near = _apart(variants, decontaminated)
     medium = [example for example in balance.scored_between(scored, medium_low, 10) if not _full(example)]
     made_by = getattr(scorer, "model", str(scorer))
-    return SelectionResult(scored, chosen, medium, twins, errors, made_by, [*overlaps, *near])
+    return SelectionResult(scored, chosen, medium, variants, errors, made_by, [*overlaps, *near])
 
 
 def _apart(examples: list[Example], folder: str | Path | None) -> tuple[list[Example], list[Removal]]:
@@ -121,12 +121,12 @@ def accepted_and_rejected(result: SelectionResult) -> list[tuple[Example, dict[s
 
 
 def write(result: SelectionResult, folder: str | Path) -> None:
-    """Write scored, selected, medium and dropped rows and the twins, manifest last."""
+    """Write scored, selected, medium and dropped rows and the benign variants, manifest last."""
     files: dict[str, Sequence[Any]] = {
         "scored": result.scored,
         "selected": result.chosen.kept,
         "medium": result.medium,
-        "twins": result.twins,
+        "benign_variants": result.benign,
         "dropped": [asdict(dropped) for dropped in result.chosen.dropped],
         "errors": result.errors,
         "overlaps": result.overlaps,

@@ -118,7 +118,7 @@ def method_stages(
     """The calls of sections 2.2, 2.3 and 4.3 for a pool of questions, built by the real prompt functions.
 
     `questions` are the pool or a sample of it, `pool` its true size, `selected` how many questions get a
-    benign twin. `traces` are (thinking, answer) pairs to take lengths from; without them text of the
+    benign variant. `traces` are (thinking, answer) pairs to take lengths from; without them text of the
     published rows' mean length stands in. Categories are not known yet: one policy each, two for every third.
     """
     if not questions:
@@ -126,7 +126,7 @@ def method_stages(
     total = len(questions) if pool is None else pool
     step = max(1, len(questions) // _SAMPLE)
     sample = list(questions[::step])[:_SAMPLE]
-    twins = min(selected, total)
+    variants = min(selected, total)
     pairs = itertools.cycle(traces or [("x" * THINKING_CHARS, "x" * ANSWER_CHARS)])
     answers = [next(pairs) for _ in sample]
     length = sum(len(thinking) + len(answer) for thinking, answer in answers) / len(answers) / CHARS_PER_TOKEN
@@ -138,9 +138,9 @@ def method_stages(
         Stage("tag", "classifier", [prompts.classify(q) for q in sample], 20, total),
         Stage("deliberate", "teacher", [prompts.deliberate(q, tags) for q, tags in tagged], length, total),
         Stage("score", "scorer", scored, 22, total),
-        Stage("rewrite", "benign_rewriter", [prompts.rewrite_benign(q) for q in sample], words + 8, twins),
-        Stage("answer twins", "teacher", [prompts.answer_benign(q) for q in sample], length, twins),
-        Stage("score twins", "benign_scorer", benign, 20, twins),
+        Stage("rewrite", "benign_rewriter", [prompts.rewrite_benign(q) for q in sample], words + 8, variants),
+        Stage("answer benign variants", "teacher", [prompts.answer_benign(q) for q in sample], length, variants),
+        Stage("score benign variants", "benign_scorer", benign, 20, variants),
     ]
 
 

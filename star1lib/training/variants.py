@@ -33,7 +33,7 @@ BASE = "base"
 PLAIN = "plain"
 TABLE = "variants.jsonl"
 # As the selection stage names it.
-_BENIGN_FILE = "twins.jsonl"
+_BENIGN_FILE = "benign_variants.jsonl"
 # Table 3.1 of the paper: 1,000 rows, five epochs in batches of 128, a cosine from 1e-5 to zero.
 _PAPER = {"name": "the paper", "base": "R1-Distill", "thinking": True, "pool": "selected", "rows": 1000, "steps": 40,
           "peak_rate": 1e-5, "sum_of_rates": 2e-4}  # fmt: skip

@@ -41,7 +41,7 @@ def rules_of(row: CorpusRow) -> set[str]:
 
 
 def traces(loaded: corpus.Corpus) -> list[str]:
-    rows = loaded.harmful + loaded.twins
+    rows = loaded.harmful + loaded.benign
     return [row.thinking for row in rows] + [row.flawed.thinking for row in rows if row.flawed]
 
 
@@ -49,7 +49,7 @@ def test_every_category_is_covered(loaded: corpus.Corpus) -> None:
     counts = Counter(row.category[0] for row in loaded.harmful)
     assert set(counts) == set(CATEGORIES)
     assert min(counts.values()) >= 24
-    assert len(loaded.twins) >= 64
+    assert len(loaded.benign) >= 64
     assert sum(row.flawed is not None for row in loaded.harmful) >= 48
     assert any(len(row.category) == 2 for row in loaded.harmful)
 
@@ -88,8 +88,8 @@ def test_flawed_traces_have_the_flaw_that_they_name(loaded: corpus.Corpus) -> No
 
 def test_twins_belong_to_a_harmful_question_and_help(loaded: corpus.Corpus) -> None:
     harmful = {row.question for row in loaded.harmful}
-    for row in loaded.twins:
-        assert row.twin_of in harmful, row.question
+    for row in loaded.benign:
+        assert row.variant_of in harmful, row.question
         assert row.action in {"help", "educate"}, row.question
         assert {RULES[rule].action for rule in row.rules} <= {"educate", "safe_complete"}, row.question
 
@@ -129,14 +129,14 @@ def test_questions_are_unique_apart_from_planted_duplicates(loaded: corpus.Corpu
     ids = [row.id for row in loaded.rows if row.why != "exact_duplicate"]
     assert len(ids) == len(set(ids))
     questions = loaded.questions()
-    assert [q.id for q in questions] == [row.id for row in loaded.rows if row.kind != "twin"]
+    assert [q.id for q in questions] == [row.id for row in loaded.rows if row.kind != "benign"]
     assert {q.source for q in questions} == {f"hand-written:{slug}" for slug in corpus.SLUGS}
     duplicates = sum(row.why == "exact_duplicate" for row in loaded.pool)
     assert duplicates > 0 and len({q.id for q in questions}) == len(questions) - duplicates
 
 
 def test_lookup_by_question_id_finds_the_answering_row(loaded: corpus.Corpus) -> None:
-    assert len(loaded.by_question_id) == len(loaded.harmful) + len(loaded.twins)
+    assert len(loaded.by_question_id) == len(loaded.harmful) + len(loaded.benign)
     duplicate = next(row for row in loaded.pool if row.why == "exact_duplicate")
     assert loaded.by_question_id[duplicate.id].kind == "harmful"
 

@@ -45,9 +45,9 @@ def test_the_category_of_an_example_is_the_taggers(written) -> None:
 
 def test_hand_written_variants_are_scored_and_only_the_best_kept(written) -> None:
     twins = benign.hand_written(written)
-    assert len(twins) >= 0.9 * len(written.twins) and len(twins) >= 64
+    assert len(twins) >= 0.9 * len(written.benign) and len(twins) >= 64
     harmful = {row.id for row in written.harmful}
-    assert all(twin.meta["twin_of"] in harmful for twin in twins if twin.meta["twin_of"])
+    assert all(twin.meta["variant_of"] in harmful for twin in twins if twin.meta["variant_of"])
     assert not harmful & {twin.id for twin in twins}
 
 

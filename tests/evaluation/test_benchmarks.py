@@ -79,7 +79,7 @@ def test_a_response_that_was_cut_off_is_judged_and_named():
 
 def test_benign_prompts_are_answered_or_not():
     texts = ["yes", "partly", "no", "", "<think>x"]
-    for name in ("Twins", "Alpaca-benign"):
+    for name in ("BenignVariants", "Alpaca-benign"):
         found = graded(name, texts)
         assert [grade.value for [grade] in found] == [True, False, False, False, None]
         assert {grade.metric for [grade] in found} == {"answered"}
@@ -164,7 +164,7 @@ def test_probe_is_the_same_everywhere_and_balanced():
 
 def test_benign_variants_come_from_the_run():
     with pytest.raises(UserError, match="benign"):
-        tasks.benchmark("Twins").load(None)
+        tasks.benchmark("BenignVariants").load(None)
 
 
 def test_missing_data_stops_with_how_to_get_it(tmp_path):

@@ -20,7 +20,8 @@ def variant(name: str, seed: int = 0, **counts: int) -> Variant:
 def items(variant: str, right: int, of: int, undecided: int = 0) -> list[ItemResult]:
     values = [True] * right + [False] * (of - right) + [None] * undecided
     return [
-        ItemResult(benchmark="Twins", variant=variant, item_id=str(place), metric="answered", value=value, label="",
+        ItemResult(benchmark="BenignVariants", variant=variant,
+                   item_id=str(place), metric="answered", value=value, label="",
                    outcome="complete", judge="j", prompt_tokens=1, output_tokens=1, response_chars=1)
         for place, value in enumerate(values)
     ]  # fmt: skip
@@ -38,4 +39,4 @@ def test_the_seeds_of_a_recipe_are_one_row() -> None:
 
 
 def test_questions_of_benchmarks_without_those_of_the_run() -> None:
-    assert benchmarks.questions(["Probe", "Twins", "Probe"]) == probe.load()
+    assert benchmarks.questions(["Probe", "BenignVariants", "Probe"]) == probe.load()

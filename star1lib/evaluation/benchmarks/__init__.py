@@ -40,11 +40,11 @@ def benchmark(name: str) -> Benchmark:
 def questions(names: Iterable[str], mirror: str | None = None) -> list[Question]:
     """Every question of the benchmarks `names`: what no training row may come near.
 
-    `Twins` are left out: their questions come from the run, and training holds them apart itself.
+    `BenignVariants` are left out: their questions come from the run, and training holds them apart itself.
     """
     found: list[Question] = []
     for name in dict.fromkeys(names):
         # What cannot be asked here need not be kept apart.
         with suppress(ConfinementError):
-            found += benchmark(name).load(Path(mirror) if mirror else None) if name != "Twins" else []
+            found += benchmark(name).load(Path(mirror) if mirror else None) if name != "BenignVariants" else []
     return found

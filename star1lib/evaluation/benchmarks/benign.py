@@ -1,7 +1,6 @@
 """Benign prompts that are to be answered: held-out benign variants (paper 4.3), and ordinary Alpaca instructions.
 
-A benign variant has the surface of a harmful question and an innocent purpose. The benchmark of them is called
-"Twins" in published tables, profiles and folders, and keeps that name.
+A benign variant has the surface of a harmful question and an innocent purpose.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from star1lib.errors import UserError
 from star1lib.evaluation.benchmarks.common import ANSWERED, Benchmark
 from star1lib.records import Question
 
-NAME = "Twins"
+NAME = "BenignVariants"
 
 
 def source(mirror: Path | None) -> list[Question]:

@@ -169,7 +169,7 @@ def load_questions(data: Path, refusals: Labelled) -> tuple[list[str], np.ndarra
 
     ours = corpus.load()
     known = dict(zip(refusals.prompts, (~refusals.safe).astype(int), strict=True))
-    known |= {row.question: 1 for row in ours.harmful} | {row.question: 0 for row in ours.twins}
+    known |= {row.question: 1 for row in ours.harmful} | {row.question: 0 for row in ours.benign}
     for name in ("GPTFuzz", "HarmBench", "HarmfulQ", "TDCRedTeaming"):
         known |= {question.text: 1 for question in sources.load(name, data)}
     known |= {question.text: 0 for question in sources.load("MATH500", data)}
