@@ -18,7 +18,7 @@ UV := $(shell command -v uv 2>/dev/null)
 INSTALL := $(if $(UV),$(UV) pip install --quiet --python $(PYTHON),$(PYTHON) -m pip install --quiet --disable-pip-version-check)
 STAR1 := $(PYTHON) -m star1lib
 .DEFAULT_GOAL := help
-.PHONY: help env reproduce test test-full lint lab figures report view judges cost plan publish export serve export-subsets clean benchmarks
+.PHONY: help env reproduce test test-full lint lab figures report view judges cost plan pins publish export serve export-subsets clean benchmarks
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -36,7 +36,7 @@ $(ENV): pyproject.toml constraints.txt requirements-data.txt
 	@touch $@
 
 reproduce: $(ENV) ## run every notebook of PROFILE, then write the report
-	@$(STAR1) graph --profile "$(PROFILE)"
+	@$(STAR1) graph --profile "$(PROFILE)" --models "$(MODELS)"
 	@$(MAKE) --no-print-directory -f build/$(PROFILE)/graph.mk PYTHON=$(PYTHON) all
 	@$(STAR1) report --profile "$(PROFILE)"
 
@@ -71,6 +71,9 @@ cost: $(ENV) ## what making the data would cost under PROFILE, before any call
 
 plan: $(ENV) ## memory, GPU hours and disk of PROFILE on GPUS cards named GPU, before anything starts
 	@$(STAR1) plan --profile "$(PROFILE)" --gpu $(GPU) --gpus $(GPUS) --models "$(MODELS)"
+
+pins: $(ENV) ## record revision and hashes of every hub model that PROFILE names, from your own access
+	@$(STAR1) pins --profile "$(PROFILE)"
 
 publish: $(ENV) ## copy a run's small tables and figures to figures/ and show them in the README
 	@$(STAR1) publish --profile "$(PROFILE)"

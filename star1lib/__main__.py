@@ -28,21 +28,24 @@ def _graph(args: argparse.Namespace) -> None:
 
     loaded = profiles.load(args.profile)
     profiles.check(loaded)
-    runner.write_graph(loaded, mirror=_mirror())
+    runner.write_graph(loaded, mirror=_mirror(), models=_names(args.models))
 
 
 def _run(args: argparse.Namespace) -> None:
     from star1lib.study import profiles
     from star1lib.study import runner as run
 
-    run.run_stage(profiles.load(args.profile), args.stage)
+    name, _, model = args.profile.partition("/")
+    loaded = profiles.load(name)
+    run.run_stage(loaded.of(*loaded.chosen([model])) if model else loaded, args.stage)
 
 
 def _figures(args: argparse.Namespace) -> None:
     from star1lib.study import figures, profiles
 
-    for path in figures.draw_all(profiles.load(args.profile).name):
-        log.info("%s", path)
+    for build in profiles.load(args.profile).builds():
+        for path in figures.draw_all(build.name):
+            log.info("%s", path)
 
 
 def _report(args: argparse.Namespace) -> None:
@@ -70,7 +73,7 @@ def _plan(args: argparse.Namespace) -> None:
     from star1lib.study import plan, profiles
 
     card = plan.card(args.gpu)
-    plans = plan.of_profile(profiles.load(args.profile), card, args.gpus, [m for m in args.models.split(",") if m])
+    plans = plan.of_profile(profiles.load(args.profile), card, args.gpus, _names(args.models))
     log.info("%s", plan.table(plans, card, args.gpus, args.usd))
     plan.refuse(plans)
 
@@ -96,6 +99,22 @@ def _pin(args: argparse.Namespace) -> None:
         log.info("%s pinned at revision %s: %s, sha256 %s", args.name, pin.revision, file, sha256)
 
 
+def _pin_model(args: argparse.Namespace) -> None:
+    from star1lib.models import pins
+
+    pin = pins.record_model(args.name)
+    log.info("%s pinned at revision %s: %d files", args.name, pin.revision, len(pin.files))
+
+
+def _pins(args: argparse.Namespace) -> None:
+    from star1lib.models import pins
+    from star1lib.study import profiles
+
+    for name in profiles.hub_models(profiles.load(args.profile)):
+        pin = pins.record_model(name)
+        log.info("%s pinned at revision %s: %d files", name, pin.revision, len(pin.files))
+
+
 def _clean(args: argparse.Namespace) -> None:
     from star1lib.study import clean
 
@@ -109,6 +128,10 @@ def _subsets(args: argparse.Namespace) -> None:
 
     for path in subsets.export_subsets(Path(args.out)):
         log.info("%s", path)
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
 
 
 def _mirror() -> str | None:
@@ -127,7 +150,8 @@ def parser() -> argparse.ArgumentParser:
         return command
 
     add("check", _check, "check a profile against the notebooks")
-    add("graph", _graph, "write the make graph of a profile")
+    graph = add("graph", _graph, "write the make graph of a profile")
+    graph.add_argument("--models", default="", help="names with commas between (default: all of the profile)")
     add("run", _run, "run one notebook").add_argument("stage", help="for instance 05_sft")
     add("figures", _figures, "draw every figure again: the printed numbers, and ours where a run is there")
     add("report", _report, "write the linked HTML report")
@@ -147,6 +171,10 @@ def parser() -> argparse.ArgumentParser:
     pin = add("pin", _pin, "record revision and hashes of a hub dataset from your own access")
     pin.add_argument("name", help="a name of star1lib.collection.sources.SOURCES")
     pin.add_argument("files", nargs="+", help="files inside the hub dataset, or patterns in quotes")
+    add("pin-model", _pin_model, "record revision and hashes of a hub model from your own access").add_argument(
+        "name", help="owner/model"
+    )
+    add("pins", _pins, "record revision and hashes of every hub model that a profile names")
     add("export-subsets", _subsets, "write the WildChat and WildJailbreak subsets from your own access").add_argument(
         "--out", default="build/subsets", help="folder to write to"
     )

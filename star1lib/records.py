@@ -86,6 +86,11 @@ class Scores(Record):
     relevancy: Score
     accuracy: Score
 
+    @property
+    def mean(self) -> float:
+        """The mean of the three."""
+        return (self.compliance + self.relevancy + self.accuracy) / 3
+
     def all_ten(self) -> bool:
         """True when every criterion is 10: the paper's bar for high-quality data."""
         return (self.compliance, self.relevancy, self.accuracy) == (10, 10, 10)

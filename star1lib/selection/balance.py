@@ -176,8 +176,7 @@ def scored_between(examples: Sequence[Example], low: float, high: float) -> list
 
 def mean_score(example: Example) -> float:
     """The mean of the three criteria; nan without scores."""
-    score = example.score
-    return (score.compliance + score.relevancy + score.accuracy) / 3 if score else math.nan
+    return example.score.mean if example.score else math.nan
 
 
 def _below_bar(example: Example) -> Reason | None:

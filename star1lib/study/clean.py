@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 
 def precious(build: Path) -> list[Path]:
     """Folders under `build` that cost training hours or paid calls: trained models and folders of paid answers."""
-    models = [path for path in build.glob("models/*") if path.is_dir()]
+    models = [path for where in ("models/*", "*/models/*") for path in build.glob(where) if path.is_dir()]
     return sorted(models) + sorted(build.glob("**/answers.jsonl"))
 
 

@@ -10,6 +10,7 @@ import csv
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,6 +45,85 @@ def paper_rows() -> list[dict[str, Any]]:
         facts = {**{name: row.pop(name) for name in _FACTS}}
         facts |= {"table": int(facts["table"]), "billions": float(facts["billions"])}
         rows += [{**facts, "benchmark": name, "value": float(rate) / 100} for name, rate in row.items() if rate]
+    return rows
+
+
+@dataclass(frozen=True)
+class Part:
+    """The judged items of one model of a study; `name` and `title` are empty words for a study of one model.
+
+    `model_class` None: the profile names the classes of its variants itself.
+    """
+
+    model: str
+    items: list[ItemResult]
+    title: str = ""
+    model_class: str | None = None
+    billions: float | None = None
+
+    @property
+    def name(self) -> str:
+        """The model under the paper's name for it."""
+        return self.title or self.model
+
+    @property
+    def titled(self) -> list[ItemResult]:
+        """The items, variants called after their model too where there are several models."""
+        if not self.title:
+            return self.items
+        return [item.model_copy(update={"variant": f"{self.title} {item.variant}"}) for item in self.items]
+
+
+def parts(out: str | Path, base_model: str, models: Mapping[str, Mapping[str, Any]]) -> list[Part]:
+    """What was measured of each model of the build `out`: `models` is what the runner says, empty for one model."""
+    if not models:
+        return [Part(base_model, all_items(out))]
+    return [Part(name, all_items(facts["out"]), name, facts["model_class"], facts["billions"])
+            for name, facts in models.items()]  # fmt: skip
+
+
+def studies(parts: Sequence[Part], claim_roles: Mapping[str, Mapping[str, Sequence[str]]]) -> list[claims.Study]:
+    """A study per model and class; of several models each plays those roles of its class whose variants it has."""
+    made = []
+    for part in parts:
+        there = {item.variant for item in part.items}
+        for kind, roles in claim_roles.items():
+            if part.model_class is None:
+                played = roles
+            elif part.model_class == kind:
+                played = {role: has for role, names in roles.items() if (has := [n for n in names if n in there])}
+            else:
+                continue
+            made.append(claims.study(part.items, played, model=part.model, model_class=kind, billions=part.billions))
+    return made
+
+
+def beside_printed(
+    parts: Sequence[Part],
+    claim_roles: Mapping[str, Mapping[str, Sequence[str]]],
+    more: Mapping[str, Sequence[str]],
+    seed: int,
+) -> list[dict[str, Any]]:
+    """Every number that the paper prints for a model of `parts`, and our rate of each variant that plays its role.
+
+    `more` names further variants of a role. A number that nobody measured here stands alone: its `variant` is empty.
+    """
+    ours: dict[tuple[str, str, str], dict[str, Any]] = {}
+    for part in parts:
+        for row in [*stats.rates_table(part.items), *averages(part.items, seed)]:
+            if row["metric"] in ("safe", "correct"):
+                ours.setdefault((part.name, row["variant"], row["benchmark"]), row)
+    names, rows = {part.name for part in parts}, []
+    for printed in paper_rows():
+        model, role = printed["model"], printed["role"]
+        players = [*claim_roles.get(printed["model_class"], {}).get(role, []), *more.get(role, [])]
+        found = [name for name in dict.fromkeys(players) if (model, name, printed["benchmark"]) in ours]
+        for name in (found or [""]) if model in names else []:
+            mine = ours.get((model, name, printed["benchmark"]), {})
+            facts = {key: printed[key] for key in ("table", "model", "label", "benchmark")}
+            rates = {key: mine.get(key, math.nan) for key in ("value", "low", "high")}
+            rows.append({**facts, "printed": printed["value"], "variant": name, **rates, "n": mine.get("n", 0),
+                         "difference": rates["value"] - printed["value"]})  # fmt: skip
     return rows
 
 

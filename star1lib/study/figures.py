@@ -375,7 +375,7 @@ FIGURES: dict[str, Figure] = {
     "tradeoff": Figure(
         "Result", "Harmful prompts against benign ones, averages over benchmarks with 95% intervals; dotted: the "
         "printed averages of another model and judge.", _tradeoff, ("averages",), (*_VARIANT_TABLES, "main"),
-        ("summary", "averages", "main")),
+        ("summary", "averages", "printed", "main")),
     "claims": Figure(
         "Claims", "The paper's claims: our difference with its 95% interval, and the printed one (diamond).", _claims,
         ("claims",), (), ("claims", "claims_by_model"), _claims_text),

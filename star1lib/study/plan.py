@@ -9,7 +9,7 @@ Every assumption is a constant here and is printed with the plan. Nothing is mea
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from star1lib.errors import UserError
@@ -25,6 +25,7 @@ CONCURRENT = 128  # sequences that a server decodes at once on one card
 KEPT_CHECKPOINTS = 1  # resumable checkpoints on disk while a model trains
 GIB = 1 << 30
 _ROW_CHARS = 1347 + 474 + 160  # thinking, answer and question of the published rows, on average
+_POOLS = {"STAR-41K": 40_961, "SafeChain": 40_000}  # rows of the released sets
 # Published sizes of the benchmarks (paper 3.2 and the sets' own pages).
 SIZES = {
     "StrongREJECT": 313, "JBB-Behaviors": 100, "WildChat": 370, "WildJailbreak-eval": 250, "XSTest": 450,
@@ -75,13 +76,14 @@ class Shape:
     intermediate: int
     vocabulary: int
     head_size: int = 128
+    tied: bool = False
 
     @property
     def parameters(self) -> int:
-        """Weights, with untied embeddings as the distilled models have them."""
+        """Weights; the distilled models' embeddings are not tied to the output layer."""
         attention = self.hidden * self.head_size * (2 * self.heads + 2 * self.kv_heads)
         layer = attention + 3 * self.hidden * self.intermediate + 2 * self.hidden
-        return self.layers * layer + 2 * self.vocabulary * self.hidden + self.hidden
+        return self.layers * layer + (1 if self.tied else 2) * self.vocabulary * self.hidden + self.hidden
 
     @property
     def cache_bytes(self) -> int:
@@ -95,6 +97,9 @@ MODELS = {
     "R1-Distill-Llama-8B": Shape(4096, 32, 32, 8, 14_336, 128_256),
     "R1-Distill-Qwen-14B": Shape(5120, 48, 40, 8, 13_824, 152_064),
     "R1-Distill-Qwen-32B": Shape(5120, 64, 40, 8, 27_648, 152_064),
+    "Qwen2.5-1.5B-Instruct": Shape(1536, 28, 12, 2, 8960, 151_936, tied=True),
+    "Qwen2.5-7B-Instruct": Shape(3584, 28, 28, 4, 18_944, 152_064),
+    "Llama-3.1-8B-Instruct": Shape(4096, 32, 32, 8, 14_336, 128_256),
 }
 
 
@@ -102,13 +107,15 @@ MODELS = {
 class Work:
     """How much there is to do for one model: variants to train, tokens a variant sees, prompts and answers to generate.
 
-    `train_tokens` is of all epochs of one variant; `prompts` and `answer_tokens` (mean) are of one evaluated variant.
+    `released` counts checkpoints that are evaluated and not trained; `train_tokens` is of all epochs of one variant;
+    `prompts` and `answer_tokens` (mean) are of one evaluated variant.
     """
 
     variants: int
     train_tokens: float
     prompts: int
     answer_tokens: float
+    released: int = 0
 
 
 @dataclass(frozen=True)
@@ -132,7 +139,7 @@ class ModelPlan:
 
 def training_memory(shape: Shape, config: TrainConfig, gpus: int) -> dict[str, float]:
     """GiB on each of `gpus` cards while `config` trains: states (sharded), gathered layer, activations, logits."""
-    layer = (shape.parameters - 2 * shape.vocabulary * shape.hidden) / shape.layers
+    layer = (shape.parameters - (1 if shape.tied else 2) * shape.vocabulary * shape.hidden) / shape.layers
     tokens = config.micro_batch_size * config.max_length
     kept = shape.layers if config.gradient_checkpointing else 17 * shape.layers
     states = shape.parameters * TRAINING_BYTES / gpus
@@ -158,9 +165,9 @@ def plan(name: str, card: Card, gpus: int, config: TrainConfig, work: Work) -> M
     moved = 2 * shape.parameters + CONCURRENT * each * shape.cache_bytes
     step = max(moved / (card.bandwidth * 1e9 * GENERATION_SHARE * max(split, 1)), SLOWEST_STEP_S)
     servers = max(1, gpus // max(split, 1))
-    answers = work.prompts * work.answer_tokens * (work.variants + 1)
+    answers = work.prompts * work.answer_tokens * (work.variants + work.released + 1)
     generate_hours = answers / (CONCURRENT / step * servers) / 3600
-    disk = (work.variants * 2 + KEPT_CHECKPOINTS * (TRAINING_BYTES - 4)) * shape.parameters / GIB
+    disk = ((work.variants + work.released) * 2 + KEPT_CHECKPOINTS * (TRAINING_BYTES - 4)) * shape.parameters / GIB
     fits = _why_not(shape, card, gpus, config, room, train, split)
     hours = (train_hours + generate_hours) * gpus
     return ModelPlan(name, shape.parameters, train, weights, train_hours, generate_hours, disk, hours, fits)
@@ -230,11 +237,15 @@ def refuse(plans: Sequence[ModelPlan]) -> None:
 
 
 def of_profile(profile: Profile, card: Card, gpus: int, models: Sequence[str] = ()) -> list[ModelPlan]:
-    """A plan per model of `profile`: the named ones, else the paper's five where the base model is one of them."""
-    base = str(profile.common.get("base_model", ""))
-    names = list(models) or (list(MODELS) if _known(base) else [base])
-    config = TrainConfig.model_validate(profile.common.get("training", {}))
-    return [plan(name, card, gpus, config, work_of(profile, config)) for name in names]
+    """A plan per model: the named ones, else those of the profile."""
+    plans = []
+    for name in models or profile.chosen() or [str(profile.common.get("base_model", ""))]:
+        own = profile.of(name) if name in profile.chosen() else profile
+        config = TrainConfig.model_validate(own.common.get("training", {}))
+        model = str(own.common["base_model"]) if own is not profile else name
+        found = plan(model, card, gpus, config, work_of(own, config))
+        plans.append(replace(found, model=name))
+    return plans
 
 
 def work_of(profile: Profile, config: TrainConfig) -> Work:
@@ -249,15 +260,20 @@ def work_of(profile: Profile, config: TrainConfig) -> Work:
         for name in ("safety_sets", "reasoning_sets", "over_refusal_sets"):
             sets += section.get(name, [])
     size = int(profile.notebooks.get("04_selection", {}).get("size", 1000))
-    rows = sum(int(recipe.get("rows") or size) + int(recipe.get("benign", 0)) for recipe in recipes.values())
+    trained = {name: recipe for name, recipe in recipes.items() if not recipe.get("checkpoint")}
+    rows = sum(
+        int(recipe.get("rows") or _POOLS.get(recipe.get("pool", ""), size)) + int(recipe.get("benign", 0))
+        for recipe in trained.values()
+    )
     each = min(_ROW_CHARS / 4, config.max_length)
     how = Evaluation.model_validate({"generation": {"name": "paper"}, **profile.common.get("evaluation", {})})
     settings, limits = how.generation, how.limits
     counts = {name: min(SIZES.get(name, 250), limits.get(name, 1 << 30)) for name in dict.fromkeys(sets)}
     tokens = sum(count * _budget(settings, name) / 4 for name, count in counts.items())
     prompts = sum(counts.values())
-    share = rows / max(len(recipes), 1)
-    return Work(len(recipes), share * each * config.epochs, prompts, tokens / max(prompts, 1))
+    share = rows / max(len(trained), 1)
+    released = len(recipes) - len(trained)
+    return Work(len(trained), share * each * config.epochs, prompts, tokens / max(prompts, 1), released)
 
 
 def _budget(settings: Generation, benchmark: str) -> int:

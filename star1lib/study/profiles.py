@@ -2,6 +2,7 @@
 
 A profile has three parts: `common` values that every notebook with such a parameter receives,
 `notebooks` with one section per notebook, and `roles` with `prices` for the models that make data.
+With a list `models`, stages 05 to 10 run once for each model, in a build folder of its own.
 A key that no notebook declares is an error here; papermill alone would only warn.
 """
 
@@ -11,24 +12,47 @@ import ast
 import difflib
 import json
 import math
+import re
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 
 from star1lib import policies
 from star1lib.errors import UserError
 from star1lib.evaluation.benchmarks import REGISTRY
 from star1lib.evaluation.settings import Evaluation
 from star1lib.files import parse_record, plain_name
-from star1lib.models import roles
-from star1lib.records import Record, first_error
+from star1lib.models import pins, roles
+from star1lib.records import NonEmpty, Record, first_error
 from star1lib.study import stages
 from star1lib.training.sft import TrainConfig
-from star1lib.training.variants import BASE, Recipe
+from star1lib.training.variants import BASE, PLAIN, Recipe
 
-RESERVED = ("profile", "out", "mirror", "roles")
+RESERVED = ("profile", "out", "mirror", "roles", "selection", "models")
+
+
+class StudyModel(Record):
+    """One model of a profile's list and what is other for it than in the profile.
+
+    `model` is a hub id or a folder, `name` (its last part, without "DeepSeek-") names its build folder; `common` and
+    `notebooks` replace single settings, and of a table such as `variants` single entries. `model_class` and `billions`
+    say what the paper's claims compare it with.
+    """
+
+    model: NonEmpty
+    name: str = ""
+    model_class: Literal["reasoning", "plain"] = "reasoning"
+    billions: float | None = Field(default=None, gt=0)
+    common: dict[str, Any] = Field(default_factory=dict)
+    notebooks: dict[str, dict[str, Any]] = Field(default_factory=dict)
+
+    @property
+    def folder(self) -> str:
+        """The name of its build folder."""
+        return self.name or self.model.rstrip("/").rsplit("/")[-1].removeprefix("DeepSeek-")
 
 
 class Profile(Record):
@@ -42,6 +66,44 @@ class Profile(Record):
     prices: dict[str, dict[str, float]] = Field(default_factory=dict)
     offline: bool = True
     policies: str | None = None
+    models: list[StudyModel] = Field(default_factory=list)
+
+    @field_validator("models", mode="before")
+    @classmethod
+    def _names(cls, given: Any) -> Any:
+        """A bare name stands for a model without settings of its own."""
+        return [{"model": one} if isinstance(one, str) else one for one in given] if isinstance(given, list) else given
+
+    @property
+    def file(self) -> Path:
+        """The profile's file, relative to the repository."""
+        return stages.PARAMS / f"{self.name.split('/')[0]}.yaml"
+
+    def chosen(self, names: Sequence[str] = ()) -> list[str]:
+        """The models called `names`, in the profile's order; all without names. A misspelt one is a UserError."""
+        known = [one.folder for one in self.models]
+        for name in names:
+            if name not in known:
+                hint = _meant(name, known) if known else "its one model is common.base_model."
+                raise UserError(f"MODELS: profile '{self.name}' has no model '{name}'; {hint}")
+        return [name for name in known if not names or name in names]
+
+    def builds(self) -> list[Profile]:
+        """The profile, then each of its models' own: whatever has a build folder."""
+        return [self, *(self.of(name) for name in self.chosen())]
+
+    def of(self, name: str) -> Profile:
+        """The profile as one of its models sees it; its name is that of the model's build, `<profile>/<model>`."""
+        [own] = [one for one in self.models if one.folder == name]
+        sections = dict.fromkeys([*self.notebooks, *own.notebooks])
+        return self.model_copy(
+            update={
+                "name": f"{self.name}/{name}",
+                "common": _over({**self.common, "base_model": own.model}, own.common),
+                "notebooks": {key: _over(self.notebooks.get(key, {}), own.notebooks.get(key, {})) for key in sections},
+                "models": [],
+            }
+        )
 
 
 class _OnceLoader(yaml.SafeLoader):
@@ -106,7 +168,11 @@ def _assignments(source: str, notebook: Path) -> dict[str, Any]:
 
 def check(profile: Profile, root: Path = Path()) -> None:
     """Raise :class:`UserError` for any section, key or value type that the notebooks do not know."""
-    where = root / stages.PARAMS / f"{profile.name}.yaml"
+    where = root / profile.file
+    if "/" not in profile.name:
+        _check_models(profile, where)
+    for name in profile.chosen():
+        check(profile.of(name), root)
     roles.load(profile.roles, profile.prices)
     if profile.policies:
         policies.load(root / profile.policies)
@@ -171,19 +237,68 @@ def _refuse(place: str, reason: str) -> None:
     raise UserError(f"{place}: {reason}.")
 
 
-def parameters(profile: Profile, stage_name: str, *, mirror: str | None = None, root: Path = Path()) -> dict[str, Any]:
-    """What papermill injects into one notebook: reserved values, then `common`, then its own section."""
+def parameters(
+    profile: Profile,
+    stage_name: str,
+    *,
+    mirror: str | None = None,
+    root: Path = Path(),
+    models: Sequence[str] = (),
+) -> dict[str, Any]:
+    """What papermill injects into one notebook: reserved values, then `common`, then its own section.
+
+    A model's notebooks get those of `profile.of(model)`; the last one gets the facts of `models`.
+    """
     declared = declared_parameters(root / stages.stage(stage_name).notebook)
     values: dict[str, Any] = {
         "profile": profile.name,
         "out": str(stages.BUILD / profile.name),
         "mirror": mirror or None,
         "roles": _priced(profile),
+        "selection": str(stages.BUILD / profile.name.split("/")[0] / "04_selection"),
+        "models": {name: _facts(profile, name) for name in models},
     }
     values.update(profile.common)
     values = {key: value for key, value in values.items() if key in declared}
     values.update(profile.notebooks.get(stage_name, {}))
     return values
+
+
+def _over(settings: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
+    """`settings` with `own` in their place; of tables single entries."""
+    tables = {key for key, value in own.items() if isinstance(value, dict) and isinstance(settings.get(key), dict)}
+    return {**settings, **own, **{key: {**settings[key], **own[key]} for key in tables}}
+
+
+def hub_models(profile: Profile) -> list[str]:
+    """Every hub model that a profile names: what is trained, and checkpoints that are evaluated alone."""
+    found = []
+    for build in profile.builds():
+        found.append(str(build.common.get("base_model", "")))
+        recipes = [one for section in build.notebooks.values() for one in section.get("variants", {}).values()]
+        found += [str(recipe["checkpoint"]) for recipe in recipes if recipe.get("checkpoint")]
+    return [name for name in dict.fromkeys(found) if pins.is_hub_model(name)]
+
+
+def _facts(profile: Profile, name: str) -> dict[str, Any]:
+    """What the last notebook needs of one model."""
+    [own] = [one for one in profile.models if one.folder == name]
+    return {"out": str(stages.BUILD / profile.name / name), "model_class": own.model_class, "billions": own.billions}
+
+
+def _check_models(profile: Profile, where: Path) -> None:
+    """Model names that can be folders, each once, and claims about variants that somebody trains."""
+    taken = {*stages.BY_NAME, "notebooks", "params", "tables", "figures", "report", "evaluations", "models", "calls"}
+    for name in profile.chosen():
+        if plain_name(name, f"{where}: model") in taken:
+            _refuse(f"{where}: models: {name}", "the name is taken in a build folder, or given twice; give a `name`")
+        taken.add(name)
+    declared = {BASE, PLAIN, *(name for build in profile.builds() for section in build.notebooks.values()
+                               for name in section.get("variants", {}))}  # fmt: skip
+    for kind, played in profile.notebooks.get("11_figures", {}).get("claim_roles", {}).items():
+        for name in (name for names in played.values() for name in names):
+            if re.sub(r"(_seed\d+)?(\+.*)?$", "", name) not in declared:
+                _refuse(f"{where}: claim_roles.{kind}", f"no variant '{name}'; {_meant(name, sorted(declared))}"[:-1])
 
 
 def _priced(profile: Profile) -> dict[str, Any]:

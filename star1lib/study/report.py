@@ -11,7 +11,7 @@ import os
 import platform
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,26 +37,30 @@ def build(profile: profiles.Profile, *, mirror: str | None = None, root: Path = 
     from markupsafe import Markup
 
     out = root / stages.BUILD / profile.name
-    for stage in stages.STAGES:
-        if not (root / runner.executed(profile.name, stage.name)).exists():
-            raise UserError(f"{stage.name}: not executed yet; run `make reproduce PROFILE={profile.name}` first.")
+    models = runner.finished(profile, root)
+    steps = stages.steps(profile.name, models)
+    for step in steps:
+        if not (root / runner.executed(step.build, step.stage.name)).exists():
+            raise UserError(f"{step.stage.name}: not executed yet; run `make reproduce PROFILE={profile.name}` first.")
     page = out / "report" / "index.html"
-    figures.draw_all(profile.name, root=root)
+    builds = {"": profile, **{model: profile.of(model) for model in models}}
+    for build in builds.values():
+        figures.draw_all(build.name, root=root)
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("star1lib", "assets/report"), autoescape=True, trim_blocks=True
     )
-    sections = [*_sections(out), _judges_section()]
+    sections = [section for model in builds for section in _sections(out, model)] + [_judges_section()]
     html = environment.get_template("index.html.j2").render(
         profile=profile,
-        base_model=profile.common.get("base_model", "smollm2"),
+        base_model=", ".join(models) or profile.common.get("base_model", "smollm2"),
         sections=sections,
-        notebooks=_notebooks(profile.name, out, root),
-        transcripts=_transcripts(out),
+        notebooks=_notebooks(steps, out, root),
+        transcripts=[link for model in builds if (link := _transcripts(out, model))],
         machine=Markup(_frame([machine()]).T.to_html(header=False, border=0)),
-        hashes=_table("data and results by hash", _frame(hashes(out))),
+        hashes=_table("data and results by hash", _frame([row for model in builds for row in hashes(out / model)])),
         parameters={
-            stage.name: json.dumps(profiles.parameters(profile, stage.name, mirror=mirror, root=root), indent=1)
-            for stage in stages.STAGES
+            _title(step): json.dumps(read_json(root / runner.params_file(step.build, step.stage.name)), indent=1)
+            for step in steps
         },
     )
     return write_text(page, html)
@@ -86,26 +90,44 @@ def _processor() -> str:
     return platform.processor() or "unknown"
 
 
+def _title(step: stages.Step) -> str:
+    """A step's name, after its model where there are several."""
+    return "/".join([*step.build.split("/")[1:], step.stage.name])
+
+
 def hashes(out: Path) -> list[dict[str, Any]]:
     """The files of every stage with their hash and size, from the stages' manifests."""
     rows = []
     for stage in stages.STAGES:
         manifest = read_manifest(out / stage.name)
         for name, facts in (manifest or {"files": {}})["files"].items():
-            rows.append({"stage": stage.name, "file": name, "sha256": facts["sha256"][:16], "bytes": facts["bytes"]})
+            rows.append(
+                {
+                    "build": out.name,
+                    "stage": stage.name,
+                    "file": name,
+                    "sha256": facts["sha256"][:16],
+                    "bytes": facts["bytes"],
+                }
+            )
     return rows
 
 
-def _sections(out: Path) -> list[dict[str, Any]]:
-    sections = []
+def _sections(build: Path, model: str = "") -> list[dict[str, Any]]:
+    """The sections of a build, or of one of its models: pictures and tables that are there."""
+    sections, out = [], build / model
+    place = f"../{model}/figures" if model else "../figures"
     for title, names in figures.sections().items():
         drawn = [name for name in names if (out / "figures" / f"{name}.svg").exists()]
         shown = dict.fromkeys(table for name in names for table in figures.FIGURES[name].shows)
+        if model and not tables.some(out, tuple(shown)):
+            continue
+        heading = f"{model}: {title}" if model else title
         sections.append(
             {
-                "id": re.sub(r"[^a-z0-9]+", "-", title.lower()),
-                "title": title,
-                "figures": [{"src": f"../figures/{name}.svg", "caption": figures.caption(name, out)} for name in drawn],
+                "id": re.sub(r"[^a-z0-9]+", "-", heading.lower()),
+                "title": heading,
+                "figures": [{"src": f"{place}/{name}.svg", "caption": figures.caption(name, out)} for name in drawn],
                 "tables": [_table(name.replace("_", " "), readable(frame))
                            for name, frame in tables.some(out, tuple(shown)).items()],
             }
@@ -150,22 +172,23 @@ def _frame(rows: list[Mapping[str, Any]] | list[dict[str, Any]]) -> Any:
     return pd.DataFrame(rows)
 
 
-def _notebooks(profile: str, out: Path, root: Path) -> list[dict[str, str]]:
+def _notebooks(steps: Sequence[stages.Step], out: Path, root: Path) -> list[dict[str, str]]:
     from nbconvert import HTMLExporter
 
     exporter = HTMLExporter(template_name="lab")
-    timings = read_json(out / "timings.json") if (out / "timings.json").exists() else {}
     listing = []
-    for stage in stages.STAGES:
-        source = root / runner.executed(profile, stage.name)
-        page = out / "report" / "notebooks" / f"{stage.name}.html"
+    for step in steps:
+        stage, times = step.stage, root / stages.BUILD / step.build / runner.TIMINGS
+        timings = read_json(times) if times.exists() else {}
+        source = root / runner.executed(step.build, stage.name)
+        page = out / "report" / "notebooks" / f"{_title(step)}.html"
         if not page.exists() or page.stat().st_mtime < source.stat().st_mtime:
             write_text(page, exporter.from_filename(str(source))[0])
         seconds = timings.get(stage.name)
         listing.append(
             {
-                "href": f"notebooks/{stage.name}.html",
-                "title": f"{stage.name} · {stage.title}",
+                "href": f"notebooks/{_title(step)}.html",
+                "title": f"{_title(step)} · {stage.title}",
                 "section": stage.section,
                 "seconds": f"{seconds:.0f} s here" if seconds else "",
             }
@@ -173,17 +196,17 @@ def _notebooks(profile: str, out: Path, root: Path) -> list[dict[str, str]]:
     return listing
 
 
-def _transcripts(out: Path) -> str:
+def _transcripts(out: Path, model: str = "") -> str:
     """The static bundle of Inspect's viewer, made when there are logs."""
-    logs = out / "evaluations" / "logs"
+    logs = out / model / "evaluations" / "logs"
     if not logs.is_dir() or not any(logs.rglob("*.eval")):
         return ""
     from inspect_ai.log import bundle_log_dir
 
-    target = out / "report" / "transcripts"
+    target = out / "report" / "transcripts" / model
     newest = max(path.stat().st_mtime for path in logs.rglob("*.eval"))
     if not (target / "index.html").exists() or (target / "index.html").stat().st_mtime < newest:
         shutil.rmtree(target, ignore_errors=True)
         bundle_log_dir(log_dir=str(logs), output_dir=str(target), overwrite=True)
         (target / "index.html").touch()
-    return "transcripts/index.html"
+    return (target / "index.html").relative_to(out / "report").as_posix()

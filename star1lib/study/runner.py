@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,24 +28,24 @@ TIMINGS = "timings.json"
 _ASSETS = {"collection": ("corpus",), "evaluation": ("judge",), "study": ("paper",)}
 
 
-def executed(profile: str, stage: str) -> Path:
-    """The executed notebook of a stage, relative to the repository."""
-    return stages.BUILD / profile / "notebooks" / f"{stage}.ipynb"
+def executed(build: str, stage: str) -> Path:
+    """The executed notebook of a stage in a build (`<profile>`, or `<profile>/<model>`), relative to the repository."""
+    return stages.BUILD / build / "notebooks" / f"{stage}.ipynb"
 
 
-def params_file(profile: str, stage: str) -> Path:
+def params_file(build: str, stage: str) -> Path:
     """The file with one notebook's parameters, rewritten only when they change."""
-    return stages.BUILD / profile / "params" / f"{stage}.json"
+    return stages.BUILD / build / "params" / f"{stage}.json"
 
 
-def prerequisites(stage: stages.Stage, profile: str, root: Path) -> list[Path]:
-    """Everything whose change makes the executed notebook of `stage` stale, relative to `root`.
+def prerequisites(step: stages.Step, known: Sequence[stages.Step], root: Path) -> list[Path]:
+    """Everything whose change makes the executed notebook of `step` stale, relative to `root`.
 
     The rule is coarse on purpose: the notebook, its parameters, every file of the packages that the stage may
     import, what tables and items look like in a notebook, and the executed notebooks that it needs. A stage that
     runs again for a change that does not touch it finds its expensive results under their content keys.
     """
-    library = root / "star1lib"
+    library, stage = root / "star1lib", step.stage
     files = [path for path in library.glob("*.py") if path.name != "__main__.py"]
     files += [library / "study" / "tables.py", library / "study" / "display.py"]
     files += [path for path in (library / "assets").glob("*") if path.is_file()]
@@ -54,43 +55,61 @@ def prerequisites(stage: stages.Stage, profile: str, root: Path) -> list[Path]:
             files += [path for path in (library / "assets" / folder).rglob("*") if path.is_file()]
     return [
         stage.notebook,
-        params_file(profile, stage.name),
+        params_file(step.build, stage.name),
         *sorted({path.relative_to(root) for path in files}),
-        *(executed(profile, name) for name in stage.needs),
+        *(executed(one.build, one.stage.name) for one in stages.needs(step, known)),
     ]
 
 
-def forget_damaged(profile: str, root: Path = Path()) -> list[str]:
+def forget_damaged(steps: Sequence[stages.Step], root: Path = Path()) -> list[str]:
     """Remove executed notebooks whose stage folder is missing, unfinished or changed; return their stages.
 
     Make then runs those stages, and what depends on them, again.
     """
     damaged = []
-    for stage in stages.STAGES:
-        copy = root / executed(profile, stage.name)
+    for step in steps:
+        copy = root / executed(step.build, step.stage.name)
         if not copy.exists():
             continue
         try:
-            verify_manifest(root / stages.BUILD / profile / stage.name)
+            verify_manifest(root / stages.BUILD / step.build / step.stage.name)
         except UserError as err:
             log.warning("%s (it will run again)", err)
             copy.unlink()
-            damaged.append(stage.name)
+            damaged.append(step.stage.name)
     return damaged
 
 
-def write_graph(profile: profiles.Profile, *, mirror: str | None, root: Path = Path()) -> Path:
-    """Write the parameter files that changed and `build/<profile>/graph.mk`; return the graph's path."""
+def write_graph(
+    profile: profiles.Profile, *, mirror: str | None, root: Path = Path(), models: Sequence[str] = ()
+) -> Path:
+    """Write the parameter files that changed and `build/<profile>/graph.mk`; return the graph's path.
+
+    The graph runs the named `models` of the profile's list, all without names; the last stage reads those and every
+    other one that an earlier run finished.
+    """
     name = profile.name
+    chosen = profile.chosen(models)
     with lock(root / stages.BUILD / name, "graph"):
         sweep(root / stages.BUILD / name)
-        forget_damaged(name, root)
-        for stage in stages.STAGES:
-            values = profiles.parameters(profile, stage.name, mirror=mirror, root=root)
-            target = root / params_file(name, stage.name)
+        steps = stages.steps(name, chosen)
+        forget_damaged(steps, root)
+        read = [model for model in profile.chosen() if model in chosen or model in finished(profile, root)]
+        for step in steps:
+            own = profile if step.build == name else profile.of(step.build.removeprefix(f"{name}/"))
+            values = profiles.parameters(own, step.stage.name, mirror=mirror, root=root,
+                                         models=read if own is profile else ())  # fmt: skip
+            target = root / params_file(step.build, step.stage.name)
             if _bookkeeping(target) != values:
                 write_json(target, values)
-        return _write_graph(profile, root)
+        return _write_graph(profile, steps, root)
+
+
+def finished(profile: profiles.Profile, root: Path = Path()) -> list[str]:
+    """The models of the profile's list whose stages have all been run."""
+    last = [stage.name for stage in stages.STAGES if stage.per_model]
+    return [model for model in profile.chosen()
+            if all((root / executed(f"{profile.name}/{model}", stage)).exists() for stage in last)]  # fmt: skip
 
 
 def _bookkeeping(path: Path) -> Any:
@@ -102,18 +121,18 @@ def _bookkeeping(path: Path) -> Any:
         return None
 
 
-def _write_graph(profile: profiles.Profile, root: Path) -> Path:
+def _write_graph(profile: profiles.Profile, steps: Sequence[stages.Step], root: Path) -> Path:
     name = profile.name
     lines = ["# Written by `python -m star1lib graph`; do not edit.", ""]
-    targets = [executed(name, stage.name) for stage in stages.STAGES]
+    targets = [executed(step.build, step.stage.name) for step in steps]
     lines += [f"all: {' '.join(map(str, targets))}", ".PHONY: all", ""]
-    needed = {stage.name: prerequisites(stage, name, root) for stage in stages.STAGES}
+    needed = {step: prerequisites(step, steps, root) for step in steps}
     if profile.policies:
-        needed = {name: [*paths, Path(profile.policies)] for name, paths in needed.items()}
-    for stage, target in zip(stages.STAGES, targets, strict=True):
+        needed = {step: [*paths, Path(profile.policies)] for step, paths in needed.items()}
+    for step, target in zip(steps, targets, strict=True):
         lines += [
-            f"{target}: {' '.join(map(str, needed[stage.name]))}",
-            f"\t@$(PYTHON) -m star1lib run --profile {name} {stage.name}",
+            f"{target}: {' '.join(map(str, needed[step]))}",
+            f"\t@$(PYTHON) -m star1lib run --profile {step.build} {step.stage.name}",
             "",
         ]
     # A module that a fresh checkout no longer has must not stop make with "no rule".
@@ -127,7 +146,7 @@ def _write_graph(profile: profiles.Profile, root: Path) -> Path:
 
 
 def run_stage(profile: profiles.Profile, name: str, *, root: Path = Path()) -> Path:
-    """Execute one notebook and return its executed copy.
+    """Execute one notebook and return its executed copy; `profile` may be that of one model (`Profile.of`).
 
     The copy appears under its name only when every cell ran; a failed run is kept beside it as
     `<name>.failed.ipynb`. Raises :class:`UserError` with the sentence that the notebook ended in.
@@ -183,17 +202,19 @@ def _end_with_parent() -> None:
         ctypes.CDLL(None).prctl(1, signal.SIGTERM, 0, 0, 0)  # PR_SET_PDEATHSIG
 
 
-def _announce(profile: str, stage: stages.Stage, root: Path) -> None:
-    names = [known.name for known in stages.STAGES]
+def _announce(build: str, stage: stages.Stage, root: Path) -> None:
+    own = "/" in build  # the build of one model of several
+    names = [known.name for known in stages.STAGES if known.per_model or not own]
     position = names.index(stage.name)
-    timings = _timings(profile, root)
+    timings = _timings(build, root)
     left = [timings[name] for name in names[position:] if name in timings]
     remaining = (
         f", about {_clock(sum(left))} left by the last run's times" if len(left) == len(names) - position else ""
     )
     elapsed = sum(timings.get(name, 0.0) for name in names[:position])
     log.info(
-        "[%d/%d] %s · section %s · %s (%d to go after it; %s spent before it%s)",
+        "%s[%d/%d] %s · section %s · %s (%d to go after it; %s spent before it%s)",
+        f"{build.split('/')[1]} " if own else "",
         position + 1,
         len(names),
         stage.name,

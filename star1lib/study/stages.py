@@ -6,6 +6,7 @@ read this list; it is the only place that knows the order.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,6 +38,11 @@ class Stage:
     def notebook(self) -> Path:
         """The committed notebook, relative to the repository."""
         return NOTEBOOKS / f"{self.name}.ipynb"
+
+    @property
+    def per_model(self) -> bool:
+        """True for what a profile with several models does for each of them: 05 to 10."""
+        return "05" <= self.name[:2] <= "10"
 
     @property
     def packages(self) -> tuple[str, ...]:
@@ -72,3 +78,28 @@ def stage(name: str) -> Stage:
     if name not in BY_NAME:
         raise UserError(f"stage '{name}': no such stage; the stages are {', '.join(BY_NAME)}.")
     return BY_NAME[name]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One stage in one build: the profile's own, or that of one of its models (`paper/R1-Distill-Qwen-1.5B`)."""
+
+    build: str
+    stage: Stage
+
+
+def steps(profile: str, models: Sequence[str] = ()) -> list[Step]:
+    """What there is to run, in order: with a list of models 05 to 10 once for each, the others once."""
+    builds = [f"{profile}/{model}" for model in models]
+    first, middle, last = STAGES[:4], [stage for stage in STAGES if stage.per_model], STAGES[-1]
+    return [
+        *(Step(profile, stage) for stage in first),
+        *(Step(build, stage) for build in builds or [profile] for stage in middle),
+        Step(profile, last),
+    ]
+
+
+def needs(step: Step, known: Sequence[Step]) -> list[Step]:
+    """The steps among `known` that `step` reads: its own model's, for a stage over all those of every model."""
+    read = [one for one in known if one.stage.name in step.stage.needs]
+    return [one for one in read if one.build == step.build or step.stage.per_model != one.stage.per_model]

@@ -1,13 +1,15 @@
 """The variants of the study: which rows each model is trained on (paper 3.1, 4.1 to 4.3).
 
-A variant is a base model and a recipe: a pool (`selected` or `medium`), thinking or not, how many rows, how many benign
-variants of harmful questions and of the model's own answers beside them. Recipes are declared in the profile; this
-module turns them into checkpoints. No row comes near a question of a benchmark that the profile asks.
+A variant is a base model and a recipe: a pool (`selected`, `medium` or a released set), thinking or not, how many rows,
+how many benign variants of harmful questions and of the model's own answers beside them. Or it is a checkpoint that
+somebody else trained and that is evaluated alone. Recipes are declared in the profile; this module turns them into
+checkpoints. No row comes near a question of a benchmark that the profile asks.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import os
 import random
 from collections.abc import Mapping, Sequence
@@ -16,9 +18,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
-from star1lib.collection import decontamination
+from star1lib.collection import decontamination, released
 from star1lib.errors import UserError
 from star1lib.files import parse_record, read_jsonl, read_records, write_stage
 from star1lib.models import chat, checkpoints
@@ -31,6 +33,7 @@ from star1lib.training.sft import TrainConfig, history, train
 log = logging.getLogger(__name__)
 BASE = "base"
 PLAIN = "plain"
+RELEASED = "released checkpoint"
 TABLE = "variants.jsonl"
 # As the selection stage names it.
 _BENIGN_FILE = "benign_variants.jsonl"
@@ -42,12 +45,17 @@ _PAPER = {"name": "the paper", "base": "R1-Distill", "thinking": True, "pool": "
 class Recipe(Record):
     """How a variant's training set is made: a random sample of `rows` rows, or of as many as fit into `tokens`.
 
-    `base` names the untrained model it starts from, `benign` counts benign variants of harmful questions, `anchors` the
-    base's own answers to harmless prompts; `training` overrides common settings, `steps` fixes the optimizer steps.
+    `base` names the untrained model it starts from, `benign` counts benign variants of harmful questions (this run's,
+    or with `benign_pool` the released ones), `anchors` the base's own answers to harmless prompts; `training` overrides
+    common settings, `steps` fixes the optimizer steps. `marks` keeps rows of a released pool whose mean score lies in
+    it. `checkpoint`, a folder or a pinned hub model, is evaluated as it is and stands alone.
     """
 
     base: NonEmpty = BASE
-    pool: Literal["selected", "medium"] = "selected"
+    pool: Literal["selected", "medium", "STAR-1", "STAR-41K", "SafeChain"] = "selected"
+    marks: tuple[float, float] | None = None
+    benign_pool: Literal["own", "STAR-benign-915"] = "own"
+    checkpoint: NonEmpty | None = None
     thinking: bool = True
     rows: int | None = Field(default=None, ge=1)
     tokens: int | None = Field(default=None, ge=1)
@@ -55,6 +63,14 @@ class Recipe(Record):
     anchors: int = Field(default=0, ge=0)
     steps: int | None = Field(default=None, ge=1)
     training: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _alone(self) -> Recipe:
+        if self.checkpoint and len(self.model_fields_set) > 1:
+            raise ValueError("checkpoint: is evaluated as it is; leave the other fields out")
+        if self.marks and self.pool in ("selected", "medium"):
+            raise ValueError("marks: chooses among a released pool; name one as pool")
+        return self
 
 
 class Variant(Record):
@@ -130,18 +146,23 @@ def train_variants(
     seeds: Sequence[int] = (),
     benign_for_training: int = 0,
     save_steps: int = 50,
+    mirror: str | Path | None = None,
 ) -> tuple[list[Variant], list[dict[str, Any]]]:
     """Train each recipe and return the variants and the loss curves (variant, step, epoch, loss).
 
     `selection` is the folder of the selection stage; `benign_for_training` is how many of its benign variants may be
     trained on at all, the others stay held out from every model. Each recipe is trained on a sample of its own for
-    `seed` and for every other one of `seeds`; those variants are called `<recipe>_seed<seed>`.
+    `seed` and for every other one of `seeds`; those variants are called `<recipe>_seed<seed>`. Released sets come from
+    `mirror` or their pinned place. What is only evaluated, a `checkpoint`, is a variant without rows.
     """
-    data = TrainingData(Path(selection), bases, Path(models), seed, benign_for_training)
+    data = TrainingData(Path(selection), bases, Path(models), seed, benign_for_training, mirror)
     variants: list[Variant] = []
     curves: list[dict[str, Any]] = []
     for title, raw in recipes.items():
         recipe = parse_record(raw, Recipe, f"variants.{title}")
+        if recipe.checkpoint:
+            variants.append(base_variant(recipe.checkpoint, title).model_copy(update={"pool": RELEASED}))
+            continue
         for drawn in dict.fromkeys((seed, *seeds)):
             name = title if drawn == seed else f"{title}_seed{drawn}"
             base, training = bases[recipe.base], data.rows(recipe, drawn)
@@ -177,18 +198,19 @@ class TrainingData:
     models: Path
     seed: int
     benign_for_training: int = 0
+    mirror: str | Path | None = None
     pools: dict[str, list[Example]] = field(default_factory=dict, repr=False)
 
     def rows(self, recipe: Recipe, seed: int) -> list[TrainRow]:
         """The training set of one recipe: `seed` draws the sample, the split of benign variants stays."""
         base = self.bases[recipe.base]
         as_rows = partial(rows, thinking=recipe.thinking, reasoner=base.thinking)
-        pool = self._pool(recipe.pool)
+        pool = self._pool(recipe)
         drawn = as_rows(random.Random(seed).sample(pool, len(pool)))[: recipe.rows]
         if recipe.tokens:
             drawn = _within(drawn, recipe.tokens, base.checkpoint)
         if recipe.benign:
-            drawn += as_rows(self._benign(recipe.benign), kind="benign")
+            drawn += as_rows(self._benign(recipe), kind="benign")
         if recipe.anchors:
             found = stage0.own_answers(base.checkpoint, self.bases.prompts, cache=self.models)
             if len(found) < recipe.anchors:
@@ -197,15 +219,24 @@ class TrainingData:
             drawn += random.Random(seed).sample(found, recipe.anchors)
         return drawn
 
-    def _pool(self, name: str) -> list[Example]:
-        path = self.selection / f"{name}.jsonl"
+    def _pool(self, recipe: Recipe) -> list[Example]:
+        name, path = recipe.pool, self.selection / f"{recipe.pool}.jsonl"
         if name not in self.pools:
-            self.pools[name] = _clean_examples(read_records(path, Example), self.bases.tests)
-        if not self.pools[name]:
+            found = self._released(name) if name in released.SETS else read_records(path, Example)
+            self.pools[name] = _clean_examples(found, self.bases.tests)
+        low, high = recipe.marks or (-math.inf, math.inf)
+        chosen = [row for row in self.pools[name] if not recipe.marks or (row.score and low <= row.score.mean <= high)]
+        if not chosen:
             raise UserError(f"{path}: no rows in this pool; drop the variant or widen the pool.")
-        return self.pools[name]
+        return chosen
 
-    def _benign(self, count: int) -> list[Example]:
+    def _released(self, name: str) -> list[Example]:
+        return released.load(name, Path(self.mirror) if self.mirror else None)
+
+    def _benign(self, recipe: Recipe) -> list[Example]:
+        count = recipe.benign
+        if recipe.benign_pool != "own":
+            return _clean_examples(self._released(recipe.benign_pool), self.bases.tests)[:count]
         if count > self.benign_for_training:
             raise UserError(
                 f"variants: {count} benign rows asked for, but benign_for_training sets {self.benign_for_training} "
@@ -249,10 +280,12 @@ def rows_of(
     models: str | Path,
     seed: int,
     benign_for_training: int = 0,
+    mirror: str | Path | None = None,
 ) -> list[TrainRow]:
     """The training set that a recipe of the profile stands for, as :func:`train_variants` trains on it."""
-    data = TrainingData(Path(selection), bases, Path(models), seed, benign_for_training)
-    return data.rows(parse_record(recipe, Recipe, "variants"), seed)
+    data = TrainingData(Path(selection), bases, Path(models), seed, benign_for_training, mirror)
+    parsed = parse_record(recipe, Recipe, "variants")
+    return [] if parsed.checkpoint else data.rows(parsed, seed)
 
 
 def held_out_benign(selection: str | Path, benign_for_training: int, seed: int) -> list[Example]:

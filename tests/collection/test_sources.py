@@ -205,6 +205,14 @@ def test_repository_download_with_another_hash_is_refused(tmp_path: Path, monkey
         download.locate(sources.SOURCES["GPTFuzz"], None)
 
 
+def test_a_file_may_be_held_to_its_id_in_git(tmp_path: Path) -> None:
+    (tmp_path / "x").write_bytes(b"hello\n")
+    assert download.checked(tmp_path / "x", "", "x", "ce013625030ba8dba906f756967f9e9ca394464a") == tmp_path / "x"
+    with pytest.raises(UserError, match="pinned hash"):
+        download.checked(tmp_path / "x", "", "x", "0" * 40)
+    assert sources.source("STAR-benign-915").blob
+
+
 def test_a_wrong_count_is_never_presented_as_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "x.csv"
     path.write_text("text\none\ntwo\n")

@@ -21,6 +21,7 @@ PAPER = TrainConfig(gradient_checkpointing=True)
         ("R1-Distill-Llama-8B", 8.030),
         ("R1-Distill-Qwen-14B", 14.770),
         ("R1-Distill-Qwen-32B", 32.764),
+        ("Qwen2.5-1.5B-Instruct", 1.544),
     ],
 )
 def test_shapes_give_the_published_numbers_of_weights(name: str, billions: float) -> None:
@@ -40,20 +41,22 @@ def test_more_cards_share_the_states_and_nothing_else() -> None:
 def test_the_papers_profile_on_eight_cards_and_on_one(repository: Path) -> None:
     paper = profiles.load("paper", repository)
     found = {one.model: one for one in plan.of_profile(paper, plan.card("H100-80"), 8)}
-    assert list(found) == list(plan.MODELS)
+    assert list(found) == list(plan.MODELS) == paper.chosen()
     assert found["R1-Distill-Qwen-7B"].fits == "yes"
     text = plan.table(list(found.values()), plan.card("H100-80"), 8, 2.5)
     assert "Assumed, not measured" in text and "USD at 2.5 an hour" in text
     plan.refuse(list(found.values()))
     with pytest.raises(UserError, match=r"R1-Distill-Qwen-32B does not fit .*; 8 cards would do"):
         plan.refuse(plan.of_profile(paper, plan.card("H100-80"), 4))
+    [one] = plan.of_profile(paper, plan.card("H100-80"), 8, ["R1-Distill-Qwen-14B"])
+    assert one == found["R1-Distill-Qwen-14B"]
     [small] = plan.of_profile(paper, plan.card("RTX4090-24"), 1, ["deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B"])
     assert small.fits.startswith("no: ")
 
 
 def test_counts_come_from_the_profile(repository: Path) -> None:
-    work = plan.work_of(profiles.load("paper", repository), PAPER)
-    assert work.variants == 5 and work.prompts > 12_032
+    work = plan.work_of(profiles.load("paper", repository).of("R1-Distill-Qwen-1.5B"), PAPER)
+    assert (work.variants, work.released) == (9, 2) and work.prompts > 12_032
     mini = profiles.load("mini", repository)
     assert plan.work_of(mini, TrainConfig()).prompts < 600
 

@@ -12,7 +12,7 @@ import tinymodel
 from star1lib import files as io
 from star1lib.errors import UserError
 from star1lib.models import embed
-from star1lib.records import Example, Question, question_id
+from star1lib.records import Example, Question, Scores, question_id
 from star1lib.training import stage0, variants
 from star1lib.training.rows import TrainRow, split_benign
 from star1lib.training.variants import Bases, Recipe, TrainingData
@@ -130,3 +130,30 @@ def test_stage_0_makes_the_base_and_keeps_the_plain_model(bases: Bases, tmp_path
     made, curve = variants.make_bases(model, settings, training=SETTINGS, tests=[], models=tmp_path, seed=0)
     assert [(one.name, one.thinking) for one in made.variants] == [("base", True), ("plain", False)]
     assert {row["variant"] for row in curve} == {"stage 0"}
+
+
+def test_a_released_checkpoint_is_evaluated_and_not_trained(selection: Path, bases: Bases, tmp_path: Path) -> None:
+    checkpoint = str(tinymodel.save(tmp_path / "theirs", seed=1))
+    recipe = {"checkpoint": checkpoint}
+    asked = {"bases": bases, "selection": selection, "models": tmp_path / "models", "seed": 0}
+    [found], losses = variants.train_variants({"theirs": recipe}, settings={}, **asked)
+    assert (found.name, found.checkpoint, found.pool, found.rows) == ("theirs", checkpoint, variants.RELEASED, 0)
+    assert losses == [] and variants.rows_of(recipe, **asked) == [] and not (tmp_path / "models").exists()
+    with pytest.raises(UserError, match=r"model 'owner/model': no folder here, and no pin .* pin-model owner/model"):
+        variants.train_variants({"hub": {"checkpoint": "owner/model"}}, settings={}, **asked)
+
+
+def test_rows_of_released_sets(selection: Path, bases: Bases, monkeypatch: pytest.MonkeyPatch) -> None:
+    def load(name: str, mirror: Path | None) -> list[Example]:
+        marks = [Scores(compliance=mark, relevancy=mark, accuracy=mark) for mark in (1, 5, 9, 10)]
+        return [example(f"{name} asks {mark.mean}").model_copy(update={"score": mark}) for mark in marks]
+
+    monkeypatch.setattr(variants.released, "load", load)
+    pool = data(selection, bases, benign=0)
+    assert len(pool.rows(Recipe(pool="SafeChain"), 0)) == 4
+    medium = pool.rows(Recipe(pool="STAR-41K", marks=(3, 9.99)), 0)
+    assert sorted(row.prompt for row in medium) == ["STAR-41K asks 5.0", "STAR-41K asks 9.0"]
+    mixed = pool.rows(Recipe(pool="STAR-1", benign=2, benign_pool="STAR-benign-915"), 0)
+    assert [row.kind for row in mixed].count("benign") == 2 and len(mixed) == 6
+    with pytest.raises(UserError, match="no rows in this pool"):
+        pool.rows(Recipe(pool="STAR-41K", marks=(2, 3)), 0)

@@ -1,0 +1,185 @@
+"""A profile with a list of models: its graph, its folders, its parameters, and a row for every printed number."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from star1lib import files as io
+from star1lib.errors import UserError
+from star1lib.records import ItemResult
+from star1lib.study import claims, compare, profiles, runner, stages
+from star1lib.study.profiles import Profile
+from star1lib.training.variants import BASE
+
+TWO = """
+models:
+  - {model: tiny, name: first, notebooks: {05_sft: {variants: {extra: {rows: 3}}}}}
+  - {model: tiny, name: second, model_class: plain, billions: 1, common: {training: {learning_rate: 1.0e-4}}}
+"""
+PER_MODEL = [stage.name for stage in stages.STAGES if stage.per_model]
+
+
+@pytest.fixture
+def root(tmp_path: Path, repository: Path) -> Path:
+    for folder in ("notebooks", "params", "star1lib"):
+        shutil.copytree(repository / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    smoke = (tmp_path / "params" / "smoke.yaml").read_text(encoding="utf-8")
+    (tmp_path / "params" / "two.yaml").write_text(smoke + TWO, encoding="utf-8")
+    return tmp_path
+
+
+def would_run(root: Path, *models: str) -> list[str]:
+    """What make would run: `build stage`, in order."""
+    runner.write_graph(profiles.load("two", root), mirror=None, root=root, models=models)
+    command = ["make", "-n", "-f", "build/two/graph.mk", "PYTHON=python", "all"]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)
+    return [line.split("--profile ")[1] for line in done.stdout.splitlines() if "--profile" in line]
+
+
+def pretend(root: Path, *models: str) -> None:
+    """Every step of these models looks run, each later than the one before it."""
+    for path in root.rglob("*"):
+        os.utime(path, (1_000, 1_000))
+    for place, step in enumerate(stages.steps("two", models)):
+        io.write_manifest(root / "build" / step.build / step.stage.name, [])
+        executed = root / runner.executed(step.build, step.stage.name)
+        executed.parent.mkdir(parents=True, exist_ok=True)
+        executed.touch()
+        os.utime(executed, (2_000 + place, 2_000 + place))
+
+
+def test_shared_stages_run_once_the_others_per_model_the_last_over_all(root: Path) -> None:
+    profiles.check(profiles.load("two", root), root)
+    ran = would_run(root)
+    assert ran[:4] == [f"two {name}" for name in list(stages.BY_NAME)[:4]] and ran[-1] == "two 11_figures"
+    assert sorted(ran[4:-1]) == sorted(f"two/{model} {name}" for model in ("first", "second") for name in PER_MODEL)
+    assert would_run(root, "second")[4:-1] == [f"two/second {name}" for name in PER_MODEL]
+
+
+def test_a_profile_of_one_model_keeps_its_folders(root: Path) -> None:
+    assert [step.build for step in stages.steps("smoke")] == ["smoke"] * len(stages.STAGES)
+    runner.write_graph(profiles.load("smoke", root), mirror=None, root=root)
+    assert {path.parent.parent.name for path in (root / "build").rglob("params/*.json")} == {"smoke"}
+    given = io.read_json(root / runner.params_file("smoke", "05_sft"))
+    assert given["selection"] == "build/smoke/04_selection" and given["out"] == "build/smoke"
+
+
+def test_a_finished_model_stays_when_another_is_run_and_a_changed_one_reruns_alone(root: Path) -> None:
+    would_run(root)
+    pretend(root, "first", "second")
+    assert would_run(root) == []
+    (root / "build" / "two" / "second" / "05_sft" / "manifest.json").unlink()
+    ran = would_run(root)
+    assert ran and all(step.startswith("two/second ") for step in ran[:-1]) and ran[-1] == "two 11_figures"
+    pretend(root, "first", "second")
+    would_run(root, "first")
+    assert list(io.read_json(root / runner.params_file("two", "11_figures"))["models"]) == ["first", "second"]
+
+
+def test_each_model_has_its_own_settings(root: Path) -> None:
+    would_run(root)
+    first, second = (io.read_json(root / runner.params_file(f"two/{model}", "05_sft")) for model in ("first", "second"))
+    assert {*first["variants"]} - {*second["variants"]} == {"extra"}
+    assert (first["training"]["learning_rate"], second["training"]["learning_rate"]) == (5e-5, 1e-4)
+    assert first["training"]["batch_size"] == second["training"]["batch_size"]
+    assert (first["out"], first["selection"]) == ("build/two/first", "build/two/04_selection")
+    facts = io.read_json(root / runner.params_file("two", "11_figures"))["models"]["second"]
+    assert facts == {"out": "build/two/second", "model_class": "plain", "billions": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("models", "sentence"),
+    [
+        ("[tiny, tiny]", "models: tiny: the name is taken"),
+        ("[{model: tiny, name: 05_sft}]", "the name is taken"),
+        ("[{model: tiny, name: a/b}]", "and no path"),
+        ("[{model: tiny, modle: x}]", "modle"),
+        ("[{model: tiny, notebooks: {05_sft: {variants: {a: {pool: all}}}}}]", "field 'pool'"),
+        ("[{model: tiny, notebooks: {05_sft: {variants: {a: {checkpoint: x/y, rows: 3}}}}}]", "leave the other fields"),
+        ("[{model: tiny, notebooks: {05_sft: {variants: {a: {marks: [1, 2]}}}}}]", "name one as pool"),
+    ],
+)
+def test_models_that_cannot_be_meant(root: Path, models: str, sentence: str) -> None:
+    (root / "params" / "mine.yaml").write_text(f"about: x\nmodels: {models}\n", encoding="utf-8")
+    with pytest.raises(UserError, match=sentence):
+        profiles.check(profiles.load("mine", root), root)
+
+
+def test_a_misspelt_model_and_an_unknown_arm_are_one_sentence(root: Path) -> None:
+    with pytest.raises(UserError, match=r"no model 'secnd'; did you mean 'second'\? known: first, second"):
+        would_run(root, "secnd")
+    with pytest.raises(UserError, match="no model 'tiny'; its one model is"):
+        runner.write_graph(profiles.load("smoke", root), mirror=None, root=root, models=["tiny"])
+    path = root / "params" / "two.yaml"
+    path.write_text(path.read_text(encoding="utf-8").replace("[star1_with_benign]", "[star1_with_bening]"))
+    with pytest.raises(UserError, match=r"claim_roles.reasoning: no variant 'star1_with_bening'; did you mean"):
+        profiles.check(profiles.load("two", root), root)
+
+
+def plays(paper: Profile, model: str, kind: str, role: str) -> bool:
+    """True when a model of the profile has a variant that plays a role of its class."""
+    own = paper.of(model)
+    declared = {BASE, *(name for section in own.notebooks.values() for name in section.get("variants", {}))}
+    return bool(declared & set(paper.notebooks["11_figures"]["claim_roles"][kind].get(role, [])))
+
+
+def test_the_papers_profile_has_a_row_for_every_printed_number(repository: Path) -> None:
+    paper = profiles.load("paper", repository)
+    profiles.check(paper, repository)
+    printed = {(row["model"], row["model_class"], row["role"], row["benchmark"]) for row in compare.paper_rows()}
+    assert {model for model, *_ in printed} == set(paper.chosen())
+    assert [row for row in printed if not plays(paper, *row[:3])] == []
+    for one in paper.models:
+        assert one.model_class in {kind for model, kind, *_ in printed if model == one.folder}
+        own = paper.of(one.folder).notebooks
+        for role_sets, names in (("safe", "safety_sets"), ("correct", "reasoning_sets")):
+            asked = [section[names] for section in own.values() if names in section]
+            assert len(asked) >= 3 and all(sorted(sets) == sorted(claims.load().sets[role_sets]) for sets in asked)
+    assert "XSTest" in paper.notebooks["10_over_refusal"]["over_refusal_sets"]
+
+
+def test_the_committed_printed_tables_are_the_published_ones(mirror: Path) -> None:
+    given = mirror.parent / "paper" / "paper_tables.csv"
+    if not given.exists():
+        pytest.skip("the published tables are not at hand")
+    rows = list(csv.DictReader(given.read_text(encoding="utf-8").splitlines()))
+    numbers = sorted(float(cell) for row in rows for name, cell in row.items()
+                     if cell and name not in ("table", "base", "model"))  # fmt: skip
+    assert sorted(round(100 * row["value"], 1) for row in compare.paper_rows()) == numbers
+
+
+def test_rates_fed_in_come_back_beside_the_printed_ones(repository: Path) -> None:
+    """Items at the authors' printed rates give the authors' tables back to a tenth of a point, averages included."""
+    paper = profiles.load("paper", repository)
+    roles = paper.notebooks["11_figures"]["claim_roles"]
+    metrics = {name: metric for metric, names in claims.load().sets.items() for name in names}
+    kinds = {one.folder: one for one in paper.models if one.folder in ("R1-Distill-Qwen-1.5B", "Qwen2.5-1.5B-Instruct")}
+    rest = {"label": "", "judge": "j", "outcome": "complete", "prompt_tokens": 1, "output_tokens": 1}
+    found: dict[str, dict[tuple[str, str], list[ItemResult]]] = {}
+    for row in compare.paper_rows():
+        if row["benchmark"] in metrics and row["model"] in kinds:
+            variant, right = roles[row["model_class"]][row["role"]][0], round(1000 * row["value"])
+            facts = {**rest, "benchmark": row["benchmark"], "variant": variant, "metric": metrics[row["benchmark"]]}
+            found.setdefault(row["model"], {})[variant, row["benchmark"]] = [
+                ItemResult.model_construct(item_id=str(i), value=i < right, **facts) for i in range(1000)
+            ]
+    parts = [compare.Part(name, [item for group in groups.values() for item in group], name, kinds[name].model_class)
+             for name, groups in found.items()]  # fmt: skip
+    beside = compare.beside_printed(parts, roles, {}, 0)
+    assert len(beside) == sum(row["model"] in kinds for row in compare.paper_rows())
+    assert [row for row in beside if not abs(row["difference"]) < 0.00101] == []
+
+
+def test_parameters_of_one_model_are_json(repository: Path) -> None:
+    paper = profiles.load("paper", repository)
+    given = profiles.parameters(paper.of("R1-Distill-Qwen-7B"), "08_data_quality", root=repository)
+    assert json.loads(json.dumps(given)) == given
+    assert {"medium", "safechain_1k", "safechain_40k"} <= set(given["variants"]) and given["beside"] == ["star1"]
+    assert "UCSC-VLAA/STAR1-R1-Distill-32B" in profiles.hub_models(paper)
