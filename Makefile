@@ -10,6 +10,8 @@ MODEL ?= deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B
 PORT ?= 8000
 GPU ?= H100-80
 GPUS ?= 8
+NODES ?= 1
+HOURS ?= 24
 MODELS ?=
 VLLM := .venv-vllm
 NVIDIA := $(shell command -v nvidia-smi 2>/dev/null)
@@ -18,11 +20,11 @@ UV := $(shell command -v uv 2>/dev/null)
 INSTALL := $(if $(UV),$(UV) pip install --quiet --python $(PYTHON),$(PYTHON) -m pip install --quiet --disable-pip-version-check)
 STAR1 := $(PYTHON) -m star1lib
 .DEFAULT_GOAL := help
-.PHONY: help env reproduce test test-full lint lab figures report view judges cost plan pins publish export serve export-subsets clean benchmarks
+.PHONY: help env reproduce test test-full lint lab figures report view judges cost plan pins slurm preflight publish export serve export-subsets clean benchmarks
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-16s %s\n", $$1, $$2}'
-	@echo "  variables: PROFILE=smoke|mini|star1|paper (now $(PROFILE))  STAR1_DATA=<mirror folder>"
+	@echo "  variables: PROFILE=smoke|mini|star1|paper (now $(PROFILE))  STAR1_DATA=<mirror folder>  MODELS=<some of a profile's>"
 
 env: $(ENV) ## create the Python environment
 
@@ -74,6 +76,12 @@ plan: $(ENV) ## memory, GPU hours and disk of PROFILE on GPUS cards named GPU, b
 
 pins: $(ENV) ## record revision and hashes of every hub model that PROFILE names, from your own access
 	@$(STAR1) pins --profile "$(PROFILE)"
+
+slurm: $(ENV) ## write the Slurm job file of PROFILE for NODES machines of GPUS cards each
+	@$(STAR1) slurm --profile "$(PROFILE)" --models "$(MODELS)" --nodes $(NODES) --gpus $(GPUS) --hours $(HOURS)
+
+preflight: $(ENV) ## look for what PROFILE lacks, before the first paid step: sets, templates, keys, pins, disk
+	@$(STAR1) preflight --profile "$(PROFILE)" --models "$(MODELS)"
 
 publish: $(ENV) ## copy a run's small tables and figures to figures/ and show them in the README
 	@$(STAR1) publish --profile "$(PROFILE)"

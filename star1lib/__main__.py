@@ -24,10 +24,13 @@ def _check(args: argparse.Namespace) -> None:
 
 
 def _graph(args: argparse.Namespace) -> None:
-    from star1lib.study import profiles, runner
+    from star1lib.models import roles
+    from star1lib.study import preflight, profiles, runner
 
     loaded = profiles.load(args.profile)
     profiles.check(loaded)
+    if roles.models(roles.load(loaded.roles, loaded.prices)) or loaded.models:
+        preflight.check(loaded, _names(args.models), mirror=_mirror())  # before the first step that is paid for
     runner.write_graph(loaded, mirror=_mirror(), models=_names(args.models))
 
 
@@ -76,6 +79,23 @@ def _plan(args: argparse.Namespace) -> None:
     plans = plan.of_profile(profiles.load(args.profile), card, args.gpus, _names(args.models))
     log.info("%s", plan.table(plans, card, args.gpus, args.usd))
     plan.refuse(plans)
+
+
+def _slurm(args: argparse.Namespace) -> None:
+    from star1lib.study import profiles, slurm
+
+    models = _names(args.models)
+    path = slurm.write(profiles.load(args.profile), models, nodes=args.nodes, gpus=args.gpus, hours=args.hours)
+    log.info("%s; submit it with: sbatch %s", path, path)
+
+
+def _preflight(args: argparse.Namespace) -> None:
+    from star1lib.study import preflight, profiles
+
+    profile = profiles.load(args.profile)
+    profiles.check(profile)
+    preflight.check(profile, _names(args.models), mirror=_mirror())
+    log.info("profile '%s': nothing missing before the first paid step", args.profile)
 
 
 def _export(args: argparse.Namespace) -> None:
@@ -162,6 +182,13 @@ def parser() -> argparse.ArgumentParser:
     planned.add_argument("--gpus", type=int, default=8, help="how many of them (default: 8)")
     planned.add_argument("--models", default="", help="names with commas between (default: the profile's)")
     planned.add_argument("--usd", type=float, help="price of one GPU for an hour")
+    clustered = add("slurm", _slurm, "write the Slurm job file of a profile")
+    clustered.add_argument("--models", default="", help="names with commas between (default: all of the profile)")
+    clustered.add_argument("--nodes", type=int, default=1, help="how many machines (default: 1)")
+    clustered.add_argument("--gpus", type=int, default=8, help="GPUs of each (default: 8)")
+    clustered.add_argument("--hours", type=float, default=24, help="the job's limit (default: 24)")
+    looked = add("preflight", _preflight, "look for what is missing before the first paid step")
+    looked.add_argument("--models", default="", help="names with commas between (default: all of the profile)")
     add("export", _export, "write the selected rows as a dataset in the released schema").add_argument(
         "--out", default="", help="folder to write to (default: build/PROFILE/dataset)"
     )

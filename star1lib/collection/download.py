@@ -54,7 +54,8 @@ def _exported(source: Source, mirror: Path | None) -> Path:
 def checked(path: Path, sha256: str, name: str, blob: str = "") -> Path:
     """`path` when its content has the pinned hash, or the pinned id that git gives it."""
     if (sha256 and sha256_file(path) != sha256) or (blob and _blob_id(path) != blob):
-        raise UserError(f"{name}: {path.name} does not have its pinned hash; the file is damaged or changed, "
+        pin = "sha256" if sha256 else "id in git"
+        raise UserError(f"{name}: {path.name} does not have its pinned {pin}; the file is damaged or changed, "
                         "fetch it again.")  # fmt: skip
     return path
 

@@ -388,7 +388,6 @@ TABLE: tuple[Source, ...] = (
         915,
         "Apache-2.0",
         column("question", "response"),
-        mirror="star1/STAR-benign-915.json",
         url="https://raw.githubusercontent.com/UCSC-VLAA/STAR-1/b493335/data/STAR-benign-915.json",
         blob="aa2c7aba6f99b32917ad007d2ff7d61fec0a0128",
         origin="UCSC-VLAA/STAR-1 data/STAR-benign-915.json @b493335",

@@ -14,10 +14,12 @@ import re
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from star1lib.errors import UserError
 from star1lib.evaluation import benchmarks as known
@@ -36,7 +38,9 @@ from star1lib.files import (
     write_stage,
 )
 from star1lib.models import checkpoints
-from star1lib.models.roles import served
+from star1lib.models.roles import is_loopback, models, served
+from star1lib.models.roles import load as load_roles
+from star1lib.models.serving import Server, serve
 from star1lib.records import Example, ItemResult, Question
 from star1lib.safeguards import refusal_snippet
 from star1lib.training.variants import Variant
@@ -80,12 +84,51 @@ def evaluate(
         except ConfinementError as err:
             log.warning("%s", err)  # the rest of the study does not depend on it
     named = [variant.model_copy(update={"name": variant.name + how.suffix}) for variant in variants]
-    return [
-        item
+    runs = [
+        _Run(variant, _switched(name, how), questions, withheld, folder, how, seed, judges)
         for variant in named
         for name, (questions, withheld) in asked.items()
-        for item in _Run(variant, _switched(name, how), questions, withheld, folder, how, seed, judges).items()
     ]
+    if how.engine == "vllm":
+        _generate_served(runs, how)
+    with _guard(runs, how, roles or {}):
+        return [item for run in runs for item in run.items()]
+
+
+def _generate_served(runs: Sequence[_Run], how: Evaluation) -> None:
+    """Have each checkpoint that still has to answer served, and its answers generated, one after another."""
+    for name in dict.fromkeys(run.variant.name for run in runs):
+        waiting = [run for run in runs if run.variant.name == name and not run.remote and run.transcript() is None]
+        if waiting:
+            with _serve(waiting[0].variant.checkpoint, how, name=name) as server:
+                for run in waiting:
+                    run.generate(server)
+
+
+def _serve(checkpoint: str, how: Evaluation, **more: Any) -> AbstractContextManager[Server]:
+    settings = how.serving.model_dump(exclude={"guard", "python"})
+    return serve(Path(checkpoints.resolve(checkpoint)), python=Path(how.serving.python), **settings, **more)
+
+
+@contextmanager
+def _guard(runs: Sequence[_Run], how: Evaluation, players: Mapping[str, Any]) -> Iterator[None]:
+    """A server of the harm judge for as long as there is something for it to judge, where the settings ask for one."""
+    role = models(load_roles(players)).get("harm_judge")
+    waiting = any(measure.metric == "safe" for run in runs if not run.judged() for measure in run.benchmark.measures)
+    if role is None or not how.serving.guard or not is_loopback(role.base_url) or not waiting:
+        yield
+        return
+    service, name = role.model.split("/", 2)[1:]
+    variable = role.api_key_env or f"{service.upper()}_API_KEY"
+    port = urlsplit(role.base_url or "").port
+    before = os.environ.get(variable)
+    with _serve(name, how, name=name, port=port, key_variable=variable) as server:
+        os.environ[variable] = server.api_key
+        try:
+            yield
+        finally:
+            if before is None:
+                del os.environ[variable]
 
 
 def _switched(name: str, how: Evaluation) -> Benchmark:
@@ -125,24 +168,53 @@ class _Run:
     how: Evaluation
     seed: int
     judges: Judges
+    made: EvalLog | None = None
+
+    @property
+    def remote(self) -> bool:
+        """True when the model has no weights here."""
+        return served(self.variant.checkpoint)
 
     @property
     def served(self) -> bool:
-        """True when the model is behind a server and has no weights here."""
-        return served(self.variant.checkpoint)
+        """True when the model is behind a server, ours or another."""
+        return self.remote or self.how.engine == "vllm"
+
+    @cached_property
+    def key(self) -> str:
+        """Changes with everything that shapes the answers."""
+        return self._key()
+
+    @property
+    def target(self) -> Path:
+        """The folder of its items."""
+        return self.folder / self.variant.name / self.benchmark.name
+
+    def transcript(self) -> Path | None:
+        """The log of the answers, where they were all given."""
+        manifest = read_manifest(self.target)
+        path = self.folder / "logs" / manifest["log"] if manifest and manifest["key"] == self.key else None
+        return path if path is not None and path.exists() else None
+
+    def _judged(self) -> str:
+        return fingerprint([self.key, self.judges.version(), FORMAT] + ["thoughts"] * self.how.thoughts)
+
+    def judged(self) -> bool:
+        """True when there is nothing left to do."""
+        manifest = read_manifest(self.target)
+        return bool(manifest and manifest["judged"] == self._judged() and self.transcript())
+
+    def generate(self, server: Server) -> None:
+        """Have the questions answered by `server`; :meth:`items` judges the answers."""
+        self.made = self._generate(self._task(), server)
 
     def items(self) -> list[ItemResult]:
-        target = self.folder / self.variant.name / self.benchmark.name
-        key = self._key()
-        judged = fingerprint([key, self.judges.version(), FORMAT] + ["thoughts"] * self.how.thoughts)
-        manifest = read_manifest(target)
-        transcript = self.folder / "logs" / manifest["log"] if manifest and manifest["key"] == key else None
-        if transcript is not None and not transcript.exists():
-            transcript = None
-        if manifest and manifest["judged"] == judged and transcript is not None:
+        target, key, judged = self.target, self.key, self._judged()
+        manifest, transcript = read_manifest(target), self.transcript()
+        if self.judged():
             return read_records(target / ITEMS, ItemResult)
         task = self._task()
-        log = _judge(self._generate(task) if transcript is None else _read_log(transcript), task)
+        log = _judge(self.made or (self._generate(task) if transcript is None else _read_log(transcript)), task)
         name = Path(str(log.location)).name
         items = self._read(log)
         write_jsonl(target / ITEMS, items)
@@ -154,14 +226,20 @@ class _Run:
 
     def _key(self) -> str:
         model = self.variant.checkpoint
-        weights = model if self.served else checkpoints.weights_fingerprint(model)
+        weights = model if self.remote else checkpoints.weights_fingerprint(model)
         asked = [[question.id, self.benchmark.ask(question)] for question in self.questions]
         return fingerprint([FORMAT, weights, self.variant.thinking, asked, self._generation()])
 
     def _generation(self) -> dict[str, Any]:
         budget = self.how.generation.budget(self.benchmark.name, self.benchmark.kind, self.variant.thinking)
         said = {"max_tokens": budget, "repetition_penalty": self.how.generation.repetition_penalty}
-        switched = {"start": self.how.start, "more": self.how.thinking == "more", "forced": self._forced()}
+        engine = "" if self.remote or self.how.engine == "own" else self.how.engine
+        switched = {
+            "engine": engine,
+            "start": self.how.start,
+            "more": self.how.thinking == "more",
+            "forced": self._forced(),
+        }
         return {**said, **{name: value for name, value in switched.items() if value}}
 
     def _forced(self) -> str:
@@ -174,7 +252,7 @@ class _Run:
         return {name: value for name, value in acting.items() if value not in (1.0, "")}
 
     def _kept(self) -> Path:
-        return self.folder / "unfinished" / self._key()
+        return self.folder / "unfinished" / self.key
 
     def _facts(self, key: str, judged: str, log_name: str) -> dict[str, Any]:
         return {
@@ -208,18 +286,19 @@ class _Run:
             name=f"{self.variant.name}-{self.benchmark.name}",
         )
 
-    def _generate(self, task: Task) -> EvalLog:
+    def _generate(self, task: Task, server: Server | None = None) -> EvalLog:
         """Have every question answered; raises :class:`UserError` for any end but success."""
         from inspect_ai import eval as run_inspect
 
         with _responses_kept(self._kept()):
             [done] = run_inspect(
                 task,
-                model=self._model(),
+                model=self._model(server),
                 log_dir=str(self.folder / "logs"),
                 display="none",
                 score=False,
-                max_samples=32 if self.served else len(self.questions),
+                max_samples=self._at_once(),
+                max_retries=2 if server else None,  # a server of ours that does not answer is dead
                 max_tokens=self._generation()["max_tokens"],
                 temperature=0.0,
                 extra_body=self._extra() or None,
@@ -233,14 +312,21 @@ class _Run:
             )
         return done
 
-    def _model(self) -> Any:
+    def _at_once(self) -> int:
+        if self.remote:
+            return 32
+        return self.how.serving.max_num_seqs if self.served else len(self.questions)
+
+    def _model(self, server: Server | None) -> Any:
         from inspect_ai._util.error import PrerequisiteError
         from inspect_ai.model import get_model
 
         from star1lib.models import provider
 
         model = self.variant.checkpoint
-        if not self.served:
+        if server is not None:
+            return get_model(server.model, base_url=server.base_url, api_key=server.api_key, memoize=False)
+        if not self.remote:
             return provider.local_model(self.variant.name, model, self.variant.thinking)
         try:
             return get_model(model, memoize=False)

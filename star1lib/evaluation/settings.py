@@ -60,10 +60,27 @@ class Generation(Record):
         return PAPER_REASONING_TOKENS[benchmark] if kind == "reasoning" else PAPER_SAFETY_TOKENS
 
 
+class Serving(Record):
+    """How vLLM serves each checkpoint in turn: the Python of its environment and what `serving.serve` takes.
+
+    With `guard` a harm judge on this machine (its role's `base_url`) is served the same way, after the answers.
+    """
+
+    python: str = ".venv-vllm/bin/python"
+    tensor_parallel: int = Field(default=1, ge=1)
+    data_parallel: int = Field(default=1, ge=1)
+    dtype: Literal["float32", "bfloat16"] = "bfloat16"
+    max_model_len: int = Field(default=36_864, ge=16)
+    max_num_seqs: int = Field(default=256, ge=1)
+    timeout: float = Field(default=1800, gt=0)
+    guard: bool = False
+
+
 class Evaluation(Record):
     """What a profile says of its evaluations.
 
-    `limits` caps a benchmark's questions (a seeded sample; all without an entry).
+    `limits` caps a benchmark's questions (a seeded sample; all without an entry). `engine` says who generates: this
+    library's own decoding, or a vLLM server that is started for each checkpoint as `serving` says.
 
     Switches, all off by default, of local checkpoints alone: `thinking` begins the turn with an empty ("zero") or a
     short ("less") trace, or has a closed one go on once ("more"); `prefill` puts words into the model's mouth, an
@@ -74,6 +91,8 @@ class Evaluation(Record):
 
     generation: Generation = Generation()
     limits: dict[str, Tokens] = Field(default_factory=dict)
+    engine: Literal["own", "vllm"] = "own"
+    serving: Serving = Serving()
     thinking: Literal["free", "zero", "less", "more"] = "free"
     prefill: str = ""
     forced: bool = False

@@ -61,8 +61,10 @@ def is_hub_model(name: str) -> bool:
     return bool(_ID.fullmatch(name)) and not Path(name).exists()
 
 
-def model_folder(name: str) -> Path:
+def model_folder(name: str, weights: bool = True) -> Path:
     """The folder of a hub model at its pinned revision, fetched where it is not there yet and checked once.
+
+    Without `weights` only what stands beside them is fetched.
 
     Raises :class:`UserError` without a pin, when the hub refuses, and when a file does not have its pinned hash.
     """
@@ -76,15 +78,14 @@ def model_folder(name: str) -> Path:
 
     try:
         offline = os.environ.get("HF_HUB_OFFLINE") == "1"
-        fetched = snapshot_download(
-            name, revision=pin.revision, allow_patterns=list(pin.files), local_files_only=offline
-        )
+        wanted = [file for file in pin.files if weights or not file.endswith(".safetensors")]
+        fetched = snapshot_download(name, revision=pin.revision, allow_patterns=wanted, local_files_only=offline)
     except Exception as err:
         raise UserError(f"model '{name}': the hub did not give revision {pin.revision[:12]} ({type(err).__name__}); "
                         "check your access, the network and the disk.") from err  # fmt: skip
     folder = Path(fetched)
     checked = cache_folder() / "checked" / f"{name.replace('/', '--')}@{pin.revision}"
-    if not checked.exists():  # hashing tens of gigabytes takes minutes
+    if weights and not checked.exists():  # hashing tens of gigabytes takes minutes
         for file, sha256 in pin.files.items():
             if not (folder / file).exists() or sha256_file(folder / file) != sha256:
                 raise UserError(f"model '{name}': {file} is missing or does not have its pinned sha256; delete "

@@ -49,23 +49,30 @@ def serve(
     *,
     python: Path,
     port: int | None = None,
+    name: str = "",
+    key_variable: str = "VLLM_API_KEY",
+    tensor_parallel: int = 1,
+    data_parallel: int = 1,
     dtype: str = "float32",
     max_model_len: int = 1024,
     max_num_seqs: int = 32,
     timeout: float = 600.0,
 ) -> Iterator[Server]:
-    """Serve `checkpoint` until the block ends; the key is `VLLM_API_KEY`, else a random one.
+    """Serve `checkpoint` until the block ends, called `name` or as its folder; the key is `key_variable`'s or random.
 
-    A server that dies or is not ready after `timeout` seconds is a :class:`UserError` with the log's last error.
+    The weights are split over `tensor_parallel` GPUs, in `data_parallel` copies. A server that dies, then or in the
+    block, or is not ready after `timeout` seconds is a :class:`UserError` with the log's last error.
     """
     if not python.exists():
         raise UserError(f"{python}: no such Python; run `make serve` once to set up vLLM, or name another.")
-    key = os.environ.get("VLLM_API_KEY") or secrets.token_urlsafe(24)
+    key = os.environ.get(key_variable) or secrets.token_urlsafe(24)
     port = port or _free_port()
-    server = Server(f"http://{HOST}:{port}/v1", checkpoint.name, key)
+    server = Server(f"http://{HOST}:{port}/v1", name or checkpoint.name, key)
     command = [str(python), "-m", "vllm.entrypoints.openai.api_server", "--model", str(checkpoint)]
     command += ["--served-model-name", server.name, "--host", HOST, "--port", str(port), "--dtype", dtype]
     command += ["--max-model-len", str(max_model_len), "--max-num-seqs", str(max_num_seqs)]
+    parallel = {"--tensor-parallel-size": tensor_parallel, "--data-parallel-size": data_parallel}
+    command += [part for flag, number in parallel.items() if number > 1 for part in (flag, str(number))]
     command += [] if _has_gpu() else ["--enforce-eager"]
     libc = ctypes.CDLL(None) if sys.platform == "linux" else None  # loaded before the fork, not after it
 
@@ -87,7 +94,14 @@ def serve(
             )
         try:
             _wait(child, server, log, timeout)
-            yield server
+            try:
+                yield server
+            except Exception as err:
+                if child.poll() is None:
+                    raise
+                reason = _reason(log, server.api_key)
+                raise UserError(f"vLLM: the server of {server.name} died in mid-run with code {child.returncode}: "
+                                f"{reason}; what was answered is kept, run again.") from err  # fmt: skip
         finally:
             _stop(child)
 

@@ -2,12 +2,14 @@
 
 A trained model lives in `<folder>/<variant>-<key>`, where the key is a hash of the rows, the base
 weights and the settings. The same request twice trains once; a killed run goes on from its last
-checkpoint; a folder without a manifest is unfinished.
+checkpoint; a folder without a manifest is unfinished. With `launch` the run is shared out over processes by
+:mod:`star1lib.training.launched`; the rows of every optimizer step stay the same.
 """
 
 from __future__ import annotations
 
 import logging
+import os
 import random
 import shutil
 from collections.abc import Iterator, Sequence
@@ -32,6 +34,7 @@ class TrainConfig(Record):
     `dtype` bfloat16 computes in bfloat16 over float32 weights: at a rate of 1e-5 most updates are smaller than a step
     of bfloat16 and would be rounded away. Weight decay spares biases and norms; `max_grad_norm` 0 does not clip.
     `votes` says whose mean the loss is: one vote an example, for which a micro-batch is one row, or one a token.
+    `launch` names a configuration of `accelerate launch` (`params/accelerate/`); without it one process trains.
     """
 
     epochs: float = Field(default=5, gt=0)
@@ -49,6 +52,7 @@ class TrainConfig(Record):
     gradient_checkpointing: bool = False
     lora_rank: int | None = Field(default=None, ge=1)
     seed: int = 0
+    launch: str | None = None
 
     @model_validator(mode="after")
     def _one_row_a_vote(self) -> TrainConfig:
@@ -59,9 +63,8 @@ class TrainConfig(Record):
 
 def key_of(rows: Sequence[TrainRow], base: str, config: TrainConfig) -> str:
     """16 hex digits that change with the rows, the base weights or the settings."""
-    return fingerprint(
-        [FORMAT, [row.model_dump() for row in rows], checkpoints.weights_fingerprint(base), config.model_dump()]
-    )
+    settings = config.model_dump(exclude={"launch"})
+    return fingerprint([FORMAT, [row.model_dump() for row in rows], checkpoints.weights_fingerprint(base), settings])
 
 
 def train(
@@ -79,7 +82,10 @@ def train(
         log.info("%s: already trained (%s)", variant, key)
         return target
     work = folder / f".{variant}-{key}.partial"
-    history = _fit(rows, base, work, target.name, config, save_steps)
+    how = fit
+    if config.launch:
+        from star1lib.training.launched import fit_launched as how
+    history = how(rows, base, work, target.name, config, save_steps)
     shutil.rmtree(target, ignore_errors=True)
     (work / "final").rename(target)
     write_manifest(
@@ -119,15 +125,24 @@ def _complete(target: Path) -> bool:
     return False
 
 
-def _fit(
+def fit(
     rows: Sequence[TrainRow], base: str, work: Path, name: str, config: TrainConfig, save_steps: int
 ) -> list[dict[str, float]]:
-    trainer = run(rows, base, work, name, config, save_steps)
+    """Train in this process, or in this one of several, and save the model in `work/final`; returns the history."""
+    try:
+        trainer = run(rows, base, work, name, config, save_steps)
+    except RuntimeError as err:
+        if "out of memory" in str(err).lower():
+            raise out_of_memory(config) from err
+        raise
     final = work / "final"
-    trained = trainer.model.merge_and_unload() if config.lora_rank else trainer.model
-    trained.config.use_cache = True
-    (trained.bfloat16() if config.dtype == "bfloat16" else trained).save_pretrained(final)
-    trainer.processing_class.save_pretrained(final)
+    if trainer.accelerator.num_processes > 1:
+        _save_shared(trainer, final, config)
+    else:
+        trained = trainer.model.merge_and_unload() if config.lora_rank else trainer.model
+        trained.config.use_cache = True
+        (trained.bfloat16() if config.dtype == "bfloat16" else trained).save_pretrained(final)
+        trainer.processing_class.save_pretrained(final)
     return [
         {name: float(entry[name]) for name in ("step", "epoch", "loss", "learning_rate") if name in entry}
         for entry in trainer.state.log_history
@@ -135,14 +150,40 @@ def _fit(
     ]
 
 
+def _save_shared(trainer: Any, final: Path, config: TrainConfig) -> None:
+    """Gather a model that several processes share and have the first one save it."""
+    import torch
+
+    state = trainer.accelerator.get_state_dict(trainer.model_wrapped)
+    if trainer.accelerator.is_main_process:
+        if config.dtype == "bfloat16":
+            state = {name: tensor.to(torch.bfloat16) for name, tensor in state.items()}
+        model = trainer.accelerator.unwrap_model(trainer.model)
+        model.config.use_cache = True
+        model.save_pretrained(final, state_dict=state)
+        trainer.processing_class.save_pretrained(final)
+    trainer.accelerator.wait_for_everyone()
+
+
+def out_of_memory(config: TrainConfig) -> UserError:
+    """The sentence that says which setting to lower."""
+    if config.micro_batch_size > 1:
+        how = f"lower micro_batch_size (now {config.micro_batch_size}), the batch stays {config.batch_size}"
+    elif not config.gradient_checkpointing:
+        how = "set gradient_checkpointing: true"
+    else:
+        how = f"lower max_length (now {config.max_length}) or share the model out over more GPUs (training.launch)"
+    return UserError(f"training: the accelerator is out of memory; {how}. What was trained is kept.")
+
+
 def run(rows: Sequence[TrainRow], base: str, work: Path, name: str, config: TrainConfig, save_steps: int) -> Any:
     """The trainer of `base` on `rows` after its last step; goes on from the newest checkpoint in `work`."""
     from datasets import Dataset
     from transformers import PrinterCallback
 
+    arguments = training_arguments(config, work, save_steps)  # before the model: several processes load it together
     model, tokenizer = checkpoints.load(base, "float32")
     dataset = Dataset.from_list(_with_answers(rows, tokenizer, config.max_length))
-    arguments = training_arguments(config, work, save_steps)
     trainer = _trainer_class()(
         model=model,
         args=arguments,
@@ -172,6 +213,18 @@ def _with_answers(rows: Sequence[TrainRow], tokenizer: Any, max_length: int) -> 
     return [tokens for tokens in made if any(tokens["completion_mask"])]
 
 
+def accumulation(config: TrainConfig, processes: int) -> int:
+    """How many micro-batches each of `processes` takes for one optimizer step, so that the batch stays what it is.
+
+    Raises :class:`UserError` where several processes cannot share the batch out evenly.
+    """
+    micro = min(config.micro_batch_size, config.batch_size)
+    if processes > 1 and config.batch_size % (micro * processes):
+        raise UserError(f"training: batch_size {config.batch_size} is not shared out evenly over {processes} processes "
+                        f"by {micro} rows each; change the number of processes or micro_batch_size.")  # fmt: skip
+    return max(1, config.batch_size // (micro * processes))
+
+
 def training_arguments(config: TrainConfig, work: Path, save_steps: int = 50) -> Any:
     """The settings as TRL takes them (an `SFTConfig`); checkpoints go to `work` every `save_steps` steps."""
     import torch
@@ -183,7 +236,7 @@ def training_arguments(config: TrainConfig, work: Path, save_steps: int = 50) ->
         num_train_epochs=config.epochs,
         learning_rate=config.learning_rate,
         per_device_train_batch_size=micro,
-        gradient_accumulation_steps=max(1, config.batch_size // micro),
+        gradient_accumulation_steps=accumulation(config, int(os.environ.get("WORLD_SIZE", "1"))),
         lr_scheduler_type=config.schedule,
         warmup_steps=config.warmup_ratio,
         weight_decay=config.weight_decay,
@@ -247,6 +300,7 @@ def _trainer_class() -> type:
             dataset: Any = train_dataset if train_dataset is not None else self.train_dataset
             lengths = [len(ids) for ids in dataset["input_ids"]]
             batch = self.args.per_device_train_batch_size * self.args.gradient_accumulation_steps
+            batch *= self.accelerator.num_processes
             return Shuffled(lengths, batch, int(self.args.data_seed or 0))
 
         def compute_loss(
@@ -255,7 +309,7 @@ def _trainer_class() -> type:
             plain = self.accelerator.unwrap_model(model)
             head = plain.get_output_embeddings() if hasattr(plain, "get_output_embeddings") else None
             trunk = getattr(plain, getattr(plain, "base_model_prefix", ""), None)
-            accelerated = inputs["input_ids"].device.type != "cpu"
+            accelerated = inputs["input_ids"].device.type != "cpu" or self.accelerator.num_processes > 1
             if accelerated or return_outputs or head is None or trunk is None or hasattr(plain, "peft_config"):
                 return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
             hidden = trunk(
@@ -309,7 +363,9 @@ def _last_checkpoint(work: Path) -> Path | None:
     for folder in sorted(work.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[-1]), reverse=True):
         try:
             read_json(folder / "trainer_state.json")
-            if (folder / "optimizer.pt").exists() and any(folder.glob("rng_state*.pth")):
+            # A shared optimizer is a folder of its own (FSDP), or lies in one named after the step (DeepSpeed).
+            optimizer = [folder / "optimizer.pt", folder / "optimizer_0" / ".metadata", *folder.glob("global_step*")]
+            if any(path.exists() for path in optimizer) and any(folder.glob("rng_state*.pth")):
                 return folder
         except UserError:
             pass

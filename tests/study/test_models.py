@@ -13,8 +13,8 @@ import pytest
 
 from star1lib import files as io
 from star1lib.errors import UserError
-from star1lib.records import ItemResult
-from star1lib.study import claims, compare, profiles, runner, stages
+from star1lib.records import Example, ItemResult
+from star1lib.study import claims, compare, profiles, runner, stages, tables
 from star1lib.study.profiles import Profile
 from star1lib.training.variants import BASE
 
@@ -183,3 +183,35 @@ def test_parameters_of_one_model_are_json(repository: Path) -> None:
     assert json.loads(json.dumps(given)) == given
     assert {"medium", "safechain_1k", "safechain_40k"} <= set(given["variants"]) and given["beside"] == ["star1"]
     assert "UCSC-VLAA/STAR1-R1-Distill-32B" in profiles.hub_models(paper)
+
+
+def test_the_last_notebook_reads_every_model(tmp_path: Path, repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its cells over two models' items: names carry the model, averages stay a model's own, every table is written."""
+    for name in ("first", "second"):
+        for stage in compare.STAGES:
+            made = [
+                ItemResult(benchmark=benchmark, variant=variant, item_id=str(i), metric=metric, value=i < right,
+                           label="", judge="j", outcome="complete", prompt_tokens=1, output_tokens=1, response_chars=1)
+                for benchmark, metric in (("DoNotAnswer", "safe"), ("Probe", "correct"))
+                for variant, right in (("base", 2), ("star1", 5)) for i in range(6)
+            ]  # fmt: skip
+            compare.write(tmp_path / "build" / "two" / name / stage, made if stage == "06_safety" else [])
+    chosen = [Example(id="1", question="q", source="s", category=["Self-Harm"], thinking="t", answer="a", teacher="t")]
+    io.write_jsonl(tmp_path / "build" / "two" / "04_selection" / "selected.jsonl", chosen)
+    monkeypatch.chdir(tmp_path)
+    models = {"first": {"out": "build/two/first", "model_class": "reasoning", "billions": 1.5},
+              "second": {"out": "build/two/second", "model_class": "plain", "billions": 7.0}}  # fmt: skip
+    roles = {"base": ["base"], "star1": ["star1"], "medium": ["medium"]}
+    values = {**profiles.declared_parameters(repository / "notebooks" / "11_figures.ipynb"), "out": "build/two",
+              "models": models, "claim_roles": {"reasoning": roles, "plain": roles}}  # fmt: skip
+    shown: dict[str, object] = dict(values)
+    for cell in json.loads((repository / "notebooks" / "11_figures.ipynb").read_text(encoding="utf-8"))["cells"]:
+        if cell["cell_type"] == "code" and "parameters" not in cell["metadata"].get("tags", []):
+            exec(compile("".join(cell["source"]), "11_figures", "exec"), shown)  # our own notebook
+    rows = tables.read("build/two", "averages").to_dict("records")
+    assert {row["variant"] for row in rows} == {"first base", "first star1", "second base", "second star1"}
+    by_model = tables.read("build/two", "claims_by_model")
+    assert set(by_model["models"]) == {"first", "second"}
+    assert {"main", "summary", "shares", "claims", "printed"} <= {
+        path.stem for path in tables.folder("build/two").iterdir()
+    }

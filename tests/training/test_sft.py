@@ -193,6 +193,8 @@ def test_our_loss_is_trls_loss(tiny: str) -> None:
     reference = net(input_ids=ids, attention_mask=seen, labels=labels).loss
 
     class Accelerator:
+        num_processes = 1
+
         def unwrap_model(self, wrapped: Any) -> Any:
             return wrapped
 

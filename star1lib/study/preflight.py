@@ -1,0 +1,175 @@
+"""What a run would only find out after hours or dollars, looked for before its first paid step.
+
+Sets that are not at hand, models without a usable chat template or pin, keys that are not set, benign variants that can
+never come, averages over nothing, engines that are not installed, a disk that is too small. Nothing is paid for.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from star1lib.collection import sources
+from star1lib.errors import UserError
+from star1lib.evaluation.benchmarks import benchmark
+from star1lib.evaluation.benchmarks.benign import NAME as BENIGN
+from star1lib.evaluation.sandbox.confine import ConfinementError
+from star1lib.evaluation.settings import Evaluation
+from star1lib.models import chat, checkpoints, pins, roles
+from star1lib.study import claims, plan, stages
+from star1lib.study.profiles import Profile
+from star1lib.training.sft import TrainConfig
+from star1lib.training.variants import BASE, Recipe
+
+_SETS = ("safety_sets", "reasoning_sets", "over_refusal_sets")
+_NEEDED = {"06_safety": "safety_sets", "07_reasoning": "reasoning_sets", "10_over_refusal": "over_refusal_sets"}
+_OTHER_KEYS = {"bedrock", "sagemaker", "hf"}  # their credentials are not one variable
+
+
+def check(profile: Profile, models: Sequence[str] = (), *, mirror: str | None = None) -> None:
+    """Raise :class:`UserError` that lists everything missing, a clause each; silent where nothing is."""
+    builds = [profile.of(name) for name in profile.chosen(models)] or [profile]
+    wanting = list(dict.fromkeys([
+        *_keys(profile), *_sets(builds, Path(mirror) if mirror else None), *_averages(profile, builds),
+        *_benign(builds), *_templates(builds), *_engines(builds), *_disk(profile, models),
+    ]))  # fmt: skip
+    if wanting:
+        raise UserError(f"profile '{profile.name}' cannot run to its end: {'; '.join(w.rstrip('.') for w in wanting)}.")
+
+
+def _said(look: Callable[[], Any]) -> Iterator[str]:
+    """What `look` complains about."""
+    try:
+        look()
+    except UserError as err:
+        yield str(err)
+
+
+def _keys(profile: Profile) -> Iterator[str]:
+    for name, role in roles.models(roles.load(profile.roles, profile.prices)).items():
+        service = role.model.split("/")[1] if role.provider == "openai-api" else role.provider
+        variable = role.api_key_env or f"{service.upper().replace('-', '_')}_API_KEY"
+        local = role.provider in roles.LOCAL | _OTHER_KEYS or roles.is_loopback(role.base_url)
+        if not local and not os.environ.get(variable, "").strip():
+            yield f"roles.{name}: the environment variable {variable} is not set"
+
+
+def _recipes(build: Profile) -> dict[str, dict[str, Recipe]]:
+    """Notebook -> variant -> recipe."""
+    return {
+        stage: {name: Recipe.model_validate(raw) for name, raw in section.get("variants", {}).items()}
+        for stage, section in build.notebooks.items()
+    }
+
+
+def _sets(builds: Sequence[Profile], mirror: Path | None) -> Iterator[str]:
+    sections = [section for build in builds for section in build.notebooks.values()]
+    asked = [name for section in sections for kind in (*_SETS, "first_sets") for name in section.get(kind, [])]
+    held = builds[0].notebooks.get("01_sources", {}).get("test_sets", [])
+    played = [recipe for build in builds for stage in _recipes(build).values() for recipe in stage.values()]
+    pools = [name for recipe in played if not recipe.checkpoint for name in (recipe.pool, recipe.benign_pool)]
+    for name in dict.fromkeys(asked):
+        if name != BENIGN:
+            with suppress(ConfinementError):  # what cannot be confined here is left out, as the run says
+                yield from _said(lambda name=name: benchmark(name).load(mirror))  # type: ignore[misc]
+    for name in dict.fromkeys([*held, *(pool for pool in pools if pool in sources.SOURCES)]):
+        yield from _said(lambda name=name: sources.load(name, mirror))  # type: ignore[misc]
+
+
+def _averages(profile: Profile, builds: Sequence[Profile]) -> Iterator[str]:
+    """Notebooks that ask nothing, and roles of a claim about safety that are asked no benchmark in common."""
+    for build in builds:
+        for stage, kind in _NEEDED.items():
+            if build.notebooks.get(stage, {}).get(kind, ["by default"]) == []:
+                yield f"{stage}.{kind}: empty, an average over nothing"
+
+    ledger = claims.load()
+    for build, kind in ((one, kind) for one in builds for kind in _classes(profile, one)):
+        played = profile.notebooks.get("11_figures", {}).get("claim_roles", {})[kind]
+        asked = _asked(build)
+        for claim in ledger.claims:
+            pair = [[name for name in played.get(role, []) if name in asked] for role in (claim.first, claim.second)]
+            if claim.metric == "safe" and kind in claim.printed and all(pair):
+                common = set.intersection(*(asked[name] for names in pair for name in names))
+                if not ledger.averaged("safe", sorted(common)):
+                    sides = f"{claim.first} and {claim.second}"
+                    yield f"claim {claim.number}: {sides} share no benchmark, an average over nothing"
+
+
+def _classes(profile: Profile, build: Profile) -> list[str]:
+    known = {f"{profile.name}/{one.folder}": one.model_class for one in profile.models}
+    found = list(profile.notebooks.get("11_figures", {}).get("claim_roles", {}))
+    return [kind for kind in found if known.get(build.name, kind) == kind]
+
+
+def _asked(build: Profile) -> dict[str, set[str]]:
+    """Variant -> the benchmarks of harmful prompts that it is asked, without those left to defaults."""
+
+    def sets(stage: str) -> set[str]:
+        return set(build.notebooks.get(stage, {}).get("safety_sets", []))
+
+    recipes = _recipes(build)
+    asked: dict[str, set[str]] = {BASE: sets("06_safety") | sets("08_data_quality") | sets("10_over_refusal")}
+    for stage, where in (("05_first", "06_safety"), ("05_sft", "06_safety"), ("08_data_quality", "08_data_quality"),
+                         ("10_over_refusal", "10_over_refusal")):  # fmt: skip
+        for name in recipes.get(stage, {}):
+            asked.setdefault(name, set()).update(sets(where))
+    for name in build.notebooks.get("08_data_quality", {}).get("beside", []):
+        asked.setdefault(name, set()).update(sets("08_data_quality"))
+    return {name: found for name, found in asked.items() if found}
+
+
+def _benign(builds: Sequence[Profile]) -> Iterator[str]:
+    for build in builds:
+        for stage, recipes in _recipes(build).items():
+            aside = build.notebooks[stage].get("benign_for_training", build.common.get("benign_for_training", 0))
+            size = build.notebooks.get("04_selection", {}).get("size", 1000)
+            for name, recipe in recipes.items():
+                most = min(aside, size)
+                if recipe.benign_pool == "own" and recipe.benign > most:
+                    yield f"{stage}.{name}: {recipe.benign} benign variants asked for, at most {most} can come"
+
+
+def _templates(builds: Sequence[Profile]) -> Iterator[str]:
+    for build in builds:
+        base = str(build.common.get("base_model", checkpoints.SMOLLM2))
+        recipes = [recipe for stage in _recipes(build).values() for recipe in stage.values()]
+        for name in dict.fromkeys([base, *(recipe.checkpoint for recipe in recipes if recipe.checkpoint)]):
+            if not roles.served(name):
+                yield from _said(lambda name=name: _template(name))  # type: ignore[misc]
+
+
+def _template(name: str) -> None:
+    """The model's tokenizer, without its weights, and whether its template renders a conversation."""
+    folder = str(pins.model_folder(name, weights=False)) if pins.is_hub_model(name) else name
+    tokenizer = checkpoints.load_tokenizer(folder)
+    tokens = chat.prompt_tokens(tokenizer, [{"role": "user", "content": "How are you?"}], chat.opens_thinking(tokenizer)
+                                if tokenizer.chat_template else False)  # fmt: skip
+    text = tokenizer.decode(tokens)
+    if "How are you?" not in text or text.rstrip().endswith("How are you?"):
+        raise UserError(f"model '{name}': its chat template is of an unknown kind, it opens no turn of the assistant")
+
+
+def _engines(builds: Sequence[Profile]) -> Iterator[str]:
+    for build in builds:
+        how = Evaluation.model_validate(build.common.get("evaluation", {}))
+        if how.engine == "vllm" and not Path(how.serving.python).exists():
+            yield f"serving.python: {how.serving.python} does not exist, run `make serve` once or name another"
+        config = TrainConfig.model_validate(build.common.get("training", {}))
+        if config.launch and not Path(config.launch).exists():
+            yield f"training.launch: {config.launch} does not exist"
+
+
+def _disk(profile: Profile, models: Sequence[str]) -> Iterator[str]:
+    with suppress(UserError):  # a model whose size is not known
+        plans = plan.of_profile(profile, plan.card("H100-80"), 8, profile.chosen(models) if profile.models else ())
+        needed = sum(one.disk_gib for one in plans)
+        stages.BUILD.mkdir(exist_ok=True)
+        free = shutil.disk_usage(stages.BUILD).free / plan.GIB
+        if needed > free:
+            where = f"{free:,.0f} GiB free under {stages.BUILD}/"
+            yield f"disk: about {needed:,.0f} GiB needed for models and checkpoints, {where}"
