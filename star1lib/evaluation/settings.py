@@ -16,6 +16,8 @@ PAPER_REASONING_TOKENS = {
     "HumanEval": 16_384,
     "GPQA-Diamond": 32_768,
     "MMLU-Pro": 4_096,
+    "ASDiv": 4_096,
+    "GSM8K": 4_096,
     "Probe": 4_096,
     "Sums": 4_096,
 }

@@ -40,7 +40,7 @@ def cache_folder() -> Path:
 
 
 def package_file(package: str, version: str, name: str) -> Path:
-    """The path of a data file of an installed package; a missing package is a :class:`UserError`."""
+    """The path of the data file of an installed package whose path ends in `name`; none is a :class:`UserError`."""
     try:
         distribution = importlib.metadata.distribution(package)
     except importlib.metadata.PackageNotFoundError as err:
@@ -48,7 +48,7 @@ def package_file(package: str, version: str, name: str) -> Path:
     if distribution.version != version:
         raise UserError(f"{package}: version {distribution.version} found, {version} is pinned; run `make env` again.")
     for file in distribution.files or []:
-        if file.name == name:
+        if f"/{file.as_posix()}".endswith(f"/{name}"):
             return Path(str(distribution.locate_file(file)))
     raise UserError(f"{package}: the file {name} is missing from the package; run `make env` again.")
 
