@@ -45,6 +45,8 @@ OWN = 64
 ONCE: dict[str, Any] = {"training": {"learning_rate": 5e-5, "epochs": 1.0}}
 FAST: dict[str, Any] = {"training": {"learning_rate": 5e-5}}
 HIGH: dict[str, Any] = {"training": {"learning_rate": 1e-4}}
+HIGHER: dict[str, Any] = {"training": {"learning_rate": 3e-4}}
+OWN_WORDS: dict[str, Any] = {"own_words": True, "sums": 16}
 MIX = {"rows": 40, "anchors": 64, "benign": 40}
 MINI = {"generation": {"name": "small", "repetition_penalty": 1.0, "answer_tokens": 64, "thinking_tokens": 160}}
 # name: base, thinking, rows, benign, anchors, and what differs from COMMON
@@ -65,6 +67,25 @@ RUNS: dict[str, dict[str, Any]] = {
     "plain, 40+64+40, 1e-4": {"base": "plain", "thinking": False, **MIX, **MINI, **HIGH},
     "reasoner2, 40+64+40, 1e-4": {"base": "reasoner2", "thinking": True, **MIX, **MINI, **HIGH},
     "reasoner2, pure, 1e-4": {"base": "reasoner2", "thinking": True, "rows": 40, **MINI, **HIGH},
+    "reasoner2, 40+64+40, 3e-4": {"base": "reasoner2", "thinking": True, **MIX, **MINI, **HIGHER},
+    "reasoner2, own words, 1e-4": {"base": "reasoner2", "thinking": True, **MIX, **MINI, **HIGH, **OWN_WORDS},
+    "reasoner2, own words, 2e-4": {
+        "base": "reasoner2",
+        "thinking": True,
+        **MIX,
+        **MINI,
+        **OWN_WORDS,
+        "training": {"learning_rate": 2e-4},
+    },
+    "reasoner2, pure, own words": {
+        "base": "reasoner2",
+        "thinking": True,
+        "rows": 40,
+        **MINI,
+        **HIGH,
+        "own_words": True,
+    },
+    "reasoner2, pure, 3e-4": {"base": "reasoner2", "thinking": True, "rows": 40, **MINI, **HIGHER},
     "plain, 40+64+40, 2e-4": {"base": "plain", "thinking": False, **MIX, **MINI, "training": {"learning_rate": 2e-4}},
 }
 
@@ -121,9 +142,16 @@ def mixture(asked: dict[str, Any]) -> list[TrainRow]:
     how = {"thinking": asked["thinking"], "reasoner": reasoner}
     made = rows(subset(safety(), asked["rows"], asked.get("seed", 0)), **how)
     made += rows(split()[0][: asked.get("benign", 0)], kind="benign", **how)
+    if asked.get("own_words"):
+        made = [stage0.in_its_words(row) for row in made]
+    sums_asked = asked.get("sums", 0)
     if asked.get("anchors"):
         prompts = stage0.harmless()[OWN:144]
-        made += answers(asked["base"], prompts)[: asked["anchors"]]
+        made += answers(asked["base"], prompts)[: asked["anchors"] - sums_asked]
+    if sums_asked:
+        tests = [*probe.load(), *sums.load()]
+        prompts = stage0.more_sums(32, STAGE0[asked["base"]], 0, tests)
+        made += answers(asked["base"], prompts)[:sums_asked]
     return made
 
 

@@ -23,6 +23,7 @@ from typing import Any
 
 from star1lib.errors import UserError
 from star1lib.files import sha256_file
+from star1lib.models import chat
 
 log = logging.getLogger(__name__)
 
@@ -172,6 +173,14 @@ def load_tokenizer(name: str) -> Any:
         return AutoTokenizer.from_pretrained(resolve(name))
     except (OSError, ValueError) as err:
         raise UserError(f"model '{name}': no tokenizer can be loaded; give a folder or a hub id you reach.") from err
+
+
+def open_thinking(folder: Path) -> None:
+    """Have a checkpoint's chat template open the thinking, if it does not yet, so that any server asks it like that."""
+    tokenizer = load_tokenizer(str(folder))
+    if not chat.opens_thinking(tokenizer):
+        tokenizer.chat_template += f"{{% if add_generation_prompt %}}{{{{ {chat.THINK_OPEN!r} }}}}{{% endif %}}"
+        tokenizer.save_pretrained(folder)
 
 
 def load(name: str, dtype: str = "float32") -> tuple[Any, Any]:
