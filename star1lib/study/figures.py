@@ -33,6 +33,7 @@ _FORMATS: dict[str, dict[str, Any]] = {
 _STYLE: Any = {
     "svg.hashsalt": "star1",
     "svg.fonttype": "path",
+    "text.parse_math": False,  # a dollar sign in a name is a dollar sign
     "font.size": 9.5,
     "axes.titlesize": 10.5,
     "axes.titleweight": "bold",
@@ -471,14 +472,16 @@ def draw_all(profile: str, root: Path = Path()) -> list[Path]:
 
 def show(name: str, out: str | Path) -> Any:
     """Draw a figure and show it in a notebook with its caption."""
-    from IPython.display import Image, Markdown, display
+    from html import escape
+
+    from IPython.display import HTML, Image, display
 
     paths = draw(name, out)
     if not paths:
-        return Markdown(f"*{name}: nothing to draw under this profile.*")
-    text = caption(name, out)
+        return HTML(f"<em>{name}: nothing to draw under this profile.</em>")
+    text = escape(caption(name, out))
     display(Image(str(paths[1]), alt=text))  # type: ignore[no-untyped-call]
-    return Markdown(f"*{text}*")
+    return HTML(f"<em>{text}</em>")
 
 
 def caption(name: str, out: str | Path) -> str:

@@ -45,6 +45,23 @@ def command(root: Path, *goals: str) -> list[str]:
     ]
 
 
+def test_no_goal_of_a_test_installs_anything(tmp_path: Path, repository: Path) -> None:
+    """Whatever is newer than the environment: make's own list of commands holds no installer."""
+    for name in ("Makefile", "pyproject.toml", "constraints.txt", "requirements-data.txt"):
+        shutil.copy(repository / name, tmp_path / name)
+    (tmp_path / ".venv" / "bin").mkdir(parents=True)
+    (tmp_path / ".venv" / ".complete").touch()
+    os.utime(tmp_path / ".venv" / ".complete", (1_000, 1_000))
+    said = {}
+    for words in (command(tmp_path), [word for word in command(tmp_path) if word != "ENV="]):
+        for goal in ("reproduce", "report", "clean", "export", "figures", "test"):
+            done = subprocess.run([*words, "-n", goal], cwd=tmp_path, env=environment(tmp_path), capture_output=True,
+                                  text=True, check=False)  # fmt: skip
+            said.setdefault("ENV=" in words, []).append(done.stdout)
+    assert not [text for text in said[True] if "pip" in text or "venv" in text.replace(sys.executable, "")]
+    assert all("pip install" in text for text in said[False]), "the rule that the tests switch off is another one now"
+
+
 def environment(root: Path) -> dict[str, str]:
     kept = {key: value for key, value in os.environ.items() if key not in ("STAR1_DATA", "MAKEFLAGS", "MAKELEVEL")}
     return {**kept, "PYTHONPATH": str(root)}
