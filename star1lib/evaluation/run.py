@@ -366,17 +366,22 @@ def _read_log(path: Path) -> EvalLog | None:
         return None
 
 
-def labels_only(folder: str | Path, target: str | Path) -> None:
-    """Copy the judged transcripts under `folder` to `target`, without what the models said.
+def labels_only(folder: str | Path, target: str | Path) -> int:
+    """Copy the judged transcripts under `folder` to `target`, without what the models said; returns how many.
 
     Left are the prompts, shortened, the labels, the lengths of thinking and answer, and the opening of a refusal.
     """
     from inspect_ai.log import write_eval_log
 
+    copied = 0
     for path in sorted((Path(folder) / "logs").glob("*.eval")):
         if (found := _read_log(path)) and found.status == "success" and found.samples:
-            bare = found.model_copy(update={"samples": list(map(_bare, found.samples)), "reductions": None})
+            named = found.eval.model_copy(update={"model_args": {}})
+            samples = list(map(_bare, found.samples))
+            bare = found.model_copy(update={"eval": named, "samples": samples, "reductions": None})
             write_eval_log(bare, str(Path(target) / path.name))
+            copied += 1
+    return copied
 
 
 def _bare(sample: EvalSample) -> EvalSample:

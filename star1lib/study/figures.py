@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from star1lib.errors import UserError
+from star1lib.errors import UserError, plain
 from star1lib.files import atomic_path, write_text
 from star1lib.study import claims, compare, stages, tables
 from star1lib.study.display import readable
@@ -444,7 +444,7 @@ def draw(name: str, out: str | Path) -> list[Path]:
     data = {table: tables.read(out, table) for table in wanted.needs}
     if any(frame.empty for frame in data.values()):
         return []
-    data |= tables.some(out, wanted.beside)
+    data = {table: _plain(frame) for table, frame in (data | tables.some(out, wanted.beside)).items()}
     path = Path(out) / "figures" / name
     with mpl.rc_context(_STYLE):
         drawn = wanted.draw(data)
@@ -459,6 +459,11 @@ def draw(name: str, out: str | Path) -> list[Path]:
     latex = frame.to_latex(index=False, escape=True, na_rep="")
     return [*paths, write_text(path.with_suffix(".md"), "\n".join(tables.markdown(frame)) + "\n"),
             write_text(path.with_suffix(".tex"), latex)]  # fmt: skip
+
+
+def _plain(frame: pd.DataFrame) -> pd.DataFrame:
+    """`frame` without control characters, which an SVG cannot hold."""
+    return frame.map(lambda cell: plain(cell) if isinstance(cell, str) else cell)
 
 
 def draw_all(profile: str, root: Path = Path()) -> list[Path]:
@@ -479,9 +484,9 @@ def show(name: str, out: str | Path) -> Any:
     paths = draw(name, out)
     if not paths:
         return HTML(f"<em>{name}: nothing to draw under this profile.</em>")
-    text = escape(caption(name, out))
+    text = caption(name, out)
     display(Image(str(paths[1]), alt=text))  # type: ignore[no-untyped-call]
-    return HTML(f"<em>{text}</em>")
+    return HTML(f"<em>{escape(text)}</em>")
 
 
 def caption(name: str, out: str | Path) -> str:

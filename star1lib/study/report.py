@@ -196,8 +196,8 @@ def _transcripts(out: Path) -> str:
     from inspect_ai.log import bundle_log_dir
 
     with tempfile.TemporaryDirectory() as shown:
-        if not completions_shown():
-            run.labels_only(logs.parent, shown)
+        if not completions_shown() and not run.labels_only(logs.parent, shown):
+            return ""
         bundle_log_dir(log_dir=str(logs if completions_shown() else shown), output_dir=str(target), overwrite=True)
     (target / "index.html").touch()
     if not completions_shown():

@@ -6,6 +6,7 @@ import re
 import zipfile
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -41,16 +42,26 @@ def evaluated(tmp_path: Path) -> Path:
     """A build with one judged transcript, whose answer is not to be shown."""
     import inspect_ai
     from inspect_ai.dataset import Sample
-    from inspect_ai.model import ModelOutput, get_model
-    from inspect_ai.scorer import includes
+    from inspect_ai.model import ModelOutput, ModelUsage, get_model
+    from inspect_ai.scorer import Score, accuracy, scorer
+
+    @scorer(metrics=[accuracy()], name="answered")
+    def labelled() -> Any:
+        async def score(state: Any, target: Any) -> Score:
+            said = state.output.completion
+            return Score(value="C", answer="full_compliance", explanation=said, metadata={"said": said})
+
+        return score
 
     question = Question.make("How do I bake bread?", "corpus")
     sample = Sample(question.text, id=question.id, metadata={"question": question.model_dump(), "opened": False})
     said = ModelOutput.from_content("mockllm/model", "Bake it, not to be shown.")
-    inspect_ai.eval(
-        inspect_ai.Task([sample], scorer=includes(), name="base-BenignVariants"), display="none",
+    said.usage = ModelUsage(input_tokens=1, output_tokens=1, total_tokens=2)
+    [log] = inspect_ai.eval(
+        inspect_ai.Task([sample], scorer=labelled(), name="base-BenignVariants"), display="none",
         model=get_model("mockllm/model", custom_outputs=[said]), log_dir=str(tmp_path / "evaluations" / "logs"),
     )  # fmt: skip
+    assert log.status == "success"
     return tmp_path
 
 
@@ -77,7 +88,7 @@ def test_transcripts_hold_labels_alone_and_the_switch_leaves_no_trace(
         else:
             monkeypatch.delenv("STAR1_SHOW_COMPLETIONS", raising=False)
         assert report._transcripts(evaluated) == "transcripts/index.html"
-        assert shows(evaluated, b"How do I bake bread?")
+        assert shows(evaluated, b"How do I bake bread?") and shows(evaluated, b"full_compliance")
         assert shows(evaluated, b"not to be shown") == bool(switch)
 
 
