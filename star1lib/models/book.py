@@ -37,7 +37,7 @@ class Reply:
     cost_usd: Usd = 0.0
 
 
-_USD, _REPLY = TypeAdapter(Usd), TypeAdapter(Reply)
+_KEY, _USD, _REPLY = TypeAdapter(str), TypeAdapter(Usd), TypeAdapter(Reply)
 
 
 class Book:
@@ -77,7 +77,7 @@ class Book:
         start, self._end = self._end, self._end + len(line)
         try:
             row = json.loads(line)
-            key, cost = row["key"], _USD.validate_python(row["cost_usd"])
+            key, cost = _KEY.validate_python(row["key"]), _USD.validate_python(row["cost_usd"])
             if key:
                 _REPLY.validate_python({name: row[name] for name in Reply.__slots__})
                 self._places[key] = (start, len(line))

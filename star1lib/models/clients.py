@@ -44,7 +44,7 @@ def model_of(role: Role) -> Model:
 
 def guarded(model: Model) -> Model:
     """`model`, whose client, where it is one over HTTP, now follows no redirect and reads no endless reply."""
-    http = getattr(getattr(model.api, "client", None), "_client", None)
+    http: Any = getattr(getattr(model.api, "client", None), "_client", None)
     if hasattr(http, "event_hooks"):
         http.follow_redirects = False
         http.event_hooks["response"] = [*http.event_hooks["response"], _bounded]
