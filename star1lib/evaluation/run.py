@@ -194,7 +194,7 @@ class _Run:
         switches = ["thoughts"] * self.how.thoughts + ["as the authors"] * theirs
         judged = fingerprint([key, self.judges.version(), FORMAT, ITEMS_FORMAT, *switches])
         manifest = _or_none(read_manifest, target) or {}
-        place = self.folder / "logs" / str(manifest.get("log"))
+        place = self.folder / "logs" / Path(str(manifest.get("log"))).name
         ours = manifest.get("key") == key and place.exists()
         if ours and manifest.get("judged") == judged and _or_none(verify_manifest, target):
             return read_records(target / ITEMS, ItemResult)
