@@ -11,12 +11,14 @@ import fnmatch
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import Field
 
 from star1lib.errors import UserError
 from star1lib.files import parse_record, read_json, sha256_file, verify_manifest, write_json
 from star1lib.models import checkpoints
-from star1lib.records import Record
+from star1lib.records import NonEmpty, Record
 
 if TYPE_CHECKING:
     from star1lib.collection.table import Source
@@ -103,8 +105,8 @@ def hub_files(source: Source) -> list[Path]:
 class Pin(Record):
     """Files of one hub dataset at one revision, each with its sha256, in the order they are read."""
 
-    revision: str
-    files: dict[str, str]
+    revision: NonEmpty
+    files: dict[NonEmpty, Annotated[str, Field(pattern="^[0-9a-f]{64}$")]] = Field(min_length=1)
 
 
 def pin_of(name: str) -> Pin | None:

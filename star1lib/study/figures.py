@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from star1lib.errors import UserError
+from star1lib.errors import UserError, plain
 from star1lib.files import atomic_path, write_text
 from star1lib.study import claims, compare, stages, tables
 from star1lib.study.display import readable
@@ -33,6 +33,7 @@ _FORMATS: dict[str, dict[str, Any]] = {
 _STYLE: Any = {
     "svg.hashsalt": "star1",
     "svg.fonttype": "path",
+    "text.parse_math": False,  # a dollar sign in a name is a dollar sign
     "font.size": 9.5,
     "axes.titlesize": 10.5,
     "axes.titleweight": "bold",
@@ -443,7 +444,7 @@ def draw(name: str, out: str | Path) -> list[Path]:
     data = {table: tables.read(out, table) for table in wanted.needs}
     if any(frame.empty for frame in data.values()):
         return []
-    data |= tables.some(out, wanted.beside)
+    data = {table: _plain(frame) for table, frame in (data | tables.some(out, wanted.beside)).items()}
     path = Path(out) / "figures" / name
     with mpl.rc_context(_STYLE):
         drawn = wanted.draw(data)
@@ -460,6 +461,11 @@ def draw(name: str, out: str | Path) -> list[Path]:
             write_text(path.with_suffix(".tex"), latex)]  # fmt: skip
 
 
+def _plain(frame: pd.DataFrame) -> pd.DataFrame:
+    """`frame` without control characters, which an SVG cannot hold."""
+    return frame.map(lambda cell: plain(cell) if isinstance(cell, str) else cell)
+
+
 def draw_all(profile: str, root: Path = Path()) -> list[Path]:
     """Draw every figure whose tables are there; without any table those of the printed numbers alone."""
     out = root / stages.BUILD / profile
@@ -471,14 +477,16 @@ def draw_all(profile: str, root: Path = Path()) -> list[Path]:
 
 def show(name: str, out: str | Path) -> Any:
     """Draw a figure and show it in a notebook with its caption."""
-    from IPython.display import Image, Markdown, display
+    from html import escape
+
+    from IPython.display import HTML, Image, display
 
     paths = draw(name, out)
     if not paths:
-        return Markdown(f"*{name}: nothing to draw under this profile.*")
+        return HTML(f"<em>{name}: nothing to draw under this profile.</em>")
     text = caption(name, out)
     display(Image(str(paths[1]), alt=text))  # type: ignore[no-untyped-call]
-    return Markdown(f"*{text}*")
+    return HTML(f"<em>{escape(text)}</em>")
 
 
 def caption(name: str, out: str | Path) -> str:

@@ -185,6 +185,7 @@ def test_prompts_of_the_mirror(mirror):
 
 
 @pytest.mark.parametrize(("text", "stop"), [("", "content_filter"), ("Sure, here", "content_filter"), ("", "stop")])
+@pytest.mark.attack("hostile server: evaluation")
 def test_a_filtered_or_null_answer_is_never_safe_and_never_compliance(text: str, stop: str) -> None:
     from inspect_ai.model import ModelOutput
 
