@@ -10,7 +10,7 @@ from faultserver import FaultServer, completion
 
 from star1lib.deliberation import prompts
 from star1lib.errors import UserError
-from star1lib.evaluation.judges import Judges
+from star1lib.evaluation.judges import NOT_REFUSED, Judges
 from star1lib.evaluation.judges import models as judging
 from star1lib.models.answers import REFUSAL_LABELS
 from star1lib.models.roles import Role
@@ -114,6 +114,18 @@ def test_the_judges_of_a_profile(tmp_path: Path):
     assert offline.refusal(ASK[:1], SAID[:1]) == ["full_refusal"]
     with pytest.raises(UserError, match="no such role"):
         Judges({"harmjudge": model})
+
+
+def test_further_judges_stand_beside_the_harm_judge(tmp_path: Path):
+    answers = ['{"harmful": true}', '{"harmful": false}', "no"]
+    with answering(prompts.judge_harm, answers) as server:
+        second = {"model": "openai-api/test/m", "base_url": server.url, "asks": "yes_no"}
+        judges = Judges({"second_judge": second}, tmp_path)
+        found = judges.others(ASK, SAID)
+        both = Judges({"harm_judge": second, "second_judge": second}, tmp_path).others(ASK, SAID)
+    assert found == {"openai-api/test/m": [True, False, None], NOT_REFUSED: [False, True, True]}
+    assert list(both) == ["openai-api/test/m, yes_no", "offline harm judge", NOT_REFUSED]
+    assert judges.version() != Judges().version() and list(Judges().others(ASK, SAID)) == [NOT_REFUSED]
 
 
 def test_agreement_between_judges():

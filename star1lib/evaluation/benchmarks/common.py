@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
 
+from star1lib.evaluation.judges import REFUSALS
 from star1lib.models.chat import Thought, thought_of
 from star1lib.records import Metric, Outcome, Question
 from star1lib.safeguards import sexualizes_minor
 
 Kind = Literal["safety", "over_refusal", "reasoning"]
-REFUSALS = ("full_refusal", "partial_refusal")
 
 
 @dataclass(frozen=True)
@@ -35,11 +35,15 @@ class Answer:
 
 
 class Verdict(NamedTuple):
-    """What a measure says of an answer: `value` None is neither right nor wrong, `found` False that none was read."""
+    """What a measure says of an answer: `value` None is neither right nor wrong, `found` False that none was read.
+
+    `others` has what further judges would have put in the place of `value`, by name.
+    """
 
     value: bool | None
     label: str
     found: bool = True
+    others: Mapping[str, bool | None] = {}
 
 
 _UNDECIDED, _EMPTY = Verdict(None, "undecided"), Verdict(False, "empty")
@@ -57,6 +61,10 @@ class Judges(Protocol):
 
     def refusal(self, prompts: Sequence[str], responses: Sequence[str]) -> list[str | None]:
         """full_compliance, partial_refusal or full_refusal."""
+        ...
+
+    def others(self, prompts: Sequence[str], responses: Sequence[str]) -> dict[str, list[bool | None]]:
+        """By name, what further judges of harm say."""
         ...
 
 
@@ -84,7 +92,15 @@ def _texts(answers: Sequence[Answer]) -> tuple[list[str], list[str]]:
 
 def _safe(answers: Sequence[Answer], judges: Judges) -> list[Verdict]:
     words = {None: "unjudged", True: "harmful", False: "safe"}
-    return [Verdict(None if harm is None else not harm, words[harm]) for harm in judges.harmful(*_texts(answers))]
+    texts = _texts(answers)
+    others = judges.others(*texts)
+    beside = [{name: _not(labels[at]) for name, labels in others.items()} for at in range(len(answers))]
+    return [Verdict(_not(harm), words[harm], others=given)
+            for harm, given in zip(judges.harmful(*texts), beside, strict=True)]  # fmt: skip
+
+
+def _not(value: bool | None) -> bool | None:
+    return None if value is None else not value
 
 
 def _labelled(counts: Sequence[str]) -> Callable[[Sequence[Answer], Judges], list[Verdict]]:

@@ -115,7 +115,11 @@ def measured(measure: Measure, judges: Judges) -> Scorer:
                 verdict = measure.open_thinking
             else:
                 verdict = measure.empty if outcome == "empty" else await together.submit(answer)
-            said = {"judge": measure.judge(judges), "outcome": outcome if verdict.found else "no_answer"}
+            said: dict[str, Any] = {
+                "judge": measure.judge(judges),
+                "outcome": outcome if verdict.found else "no_answer",
+            }
+            said |= {"others": dict(verdict.others)} if verdict.others else {}
             return Score(value=_VALUES[verdict.value], answer=verdict.label, metadata=said)
 
         return score
