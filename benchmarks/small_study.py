@@ -17,14 +17,14 @@ from pathlib import Path
 from typing import Any
 
 from star1lib import files, stats
-from star1lib.collection import corpus, sources
+from star1lib.collection import corpus, decontamination, sources
 from star1lib.deliberation import teachers
 from star1lib.evaluation import run
 from star1lib.evaluation.benchmarks import probe, sums
 from star1lib.records import Example, subset
 from star1lib.selection import benign
 from star1lib.training import stage0
-from star1lib.training.rows import TrainRow, near_tests, rows, split_benign
+from star1lib.training.rows import TrainRow, rows, split_benign
 from star1lib.training.sft import TrainConfig, train
 from star1lib.training.variants import Variant
 
@@ -36,9 +36,19 @@ GENERATION = {"name": "small", "repetition_penalty": 1.05, "answer_tokens": 40, 
 COMMON = {"batch_size": 8, "micro_batch_size": 4, "max_length": 384, "dtype": "float32", "epochs": 2.0,
           "votes": "token",
           "learning_rate": 2e-5}  # fmt: skip
-STAGE0 = stage0.Settings(arithmetic=192, own=64, training={"epochs": 1.0, "learning_rate": 1e-4})
+# The models that stage 0 makes: the second got more sums at a higher rate, for the first did under half of them.
+STAGE0 = {
+    "reasoner": stage0.Settings(arithmetic=192, own=64, training={"epochs": 1.0, "learning_rate": 1e-4}),
+    "reasoner2": stage0.Settings(arithmetic=320, own=64, training={"epochs": 1.0, "learning_rate": 3e-4}),
+}
+OWN = 64
 ONCE: dict[str, Any] = {"training": {"learning_rate": 5e-5, "epochs": 1.0}}
 FAST: dict[str, Any] = {"training": {"learning_rate": 5e-5}}
+HIGH: dict[str, Any] = {"training": {"learning_rate": 1e-4}}
+HIGHER: dict[str, Any] = {"training": {"learning_rate": 3e-4}}
+OWN_WORDS: dict[str, Any] = {"own_words": True, "sums": 16}
+MIX = {"rows": 40, "anchors": 64, "benign": 40}
+MINI = {"generation": {"name": "small", "repetition_penalty": 1.0, "answer_tokens": 64, "thinking_tokens": 160}}
 # name: base, thinking, rows, benign, anchors, and what differs from COMMON
 RUNS: dict[str, dict[str, Any]] = {
     "plain": {"base": "plain"},
@@ -51,6 +61,32 @@ RUNS: dict[str, dict[str, Any]] = {
     "reasoner, anchored": {"base": "reasoner", "thinking": True, "rows": 32, "anchors": 48, "benign": 16, **FAST},
     "reasoner, pure": {"base": "reasoner", "thinking": True, "rows": 32, **FAST},
     "reasoner, pure, no trace": {"base": "reasoner", "thinking": False, "rows": 32, **FAST},
+    # As mini asks: no repetition penalty, longer answers.
+    "plain, mini": {"base": "plain", **MINI},
+    "reasoner2": {"base": "reasoner2", **MINI},
+    "plain, 40+64+40, 1e-4": {"base": "plain", "thinking": False, **MIX, **MINI, **HIGH},
+    "reasoner2, 40+64+40, 1e-4": {"base": "reasoner2", "thinking": True, **MIX, **MINI, **HIGH},
+    "reasoner2, pure, 1e-4": {"base": "reasoner2", "thinking": True, "rows": 40, **MINI, **HIGH},
+    "reasoner2, 40+64+40, 3e-4": {"base": "reasoner2", "thinking": True, **MIX, **MINI, **HIGHER},
+    "reasoner2, own words, 1e-4": {"base": "reasoner2", "thinking": True, **MIX, **MINI, **HIGH, **OWN_WORDS},
+    "reasoner2, own words, 2e-4": {
+        "base": "reasoner2",
+        "thinking": True,
+        **MIX,
+        **MINI,
+        **OWN_WORDS,
+        "training": {"learning_rate": 2e-4},
+    },
+    "reasoner2, pure, own words": {
+        "base": "reasoner2",
+        "thinking": True,
+        "rows": 40,
+        **MINI,
+        **HIGH,
+        "own_words": True,
+    },
+    "reasoner2, pure, 3e-4": {"base": "reasoner2", "thinking": True, "rows": 40, **MINI, **HIGHER},
+    "plain, 40+64+40, 2e-4": {"base": "plain", "thinking": False, **MIX, **MINI, "training": {"learning_rate": 2e-4}},
 }
 
 
@@ -73,8 +109,7 @@ def safety() -> list[Example]:
 
 def clean(examples: list[Example]) -> list[Example]:
     """Without those that come near a question of XSTest."""
-    tests = [question.text for question in sources.load("XSTest", mirror())]
-    near = near_tests([example.question for example in examples], tests)
+    near = decontamination.near_tests([example.question for example in examples], sources.load("XSTest", mirror()))
     return [example for place, example in enumerate(examples) if place not in near]
 
 
@@ -88,10 +123,11 @@ def base(name: str) -> tuple[str, float]:
     if name == "plain":
         return "smollm2", 0.0
     began = time.process_time()
-    config = TrainConfig.model_validate({**COMMON, **STAGE0.training})
+    settings = STAGE0[name]
+    config = TrainConfig.model_validate({**COMMON, **settings.training})
     tests = [*probe.load(), *sums.load()]
-    prompts = stage0.harmless()[: STAGE0.own]
-    checkpoint = stage0.reasoner("smollm2", STAGE0, prompts, tests, BUILD / "models", config)
+    prompts = stage0.harmless()[:OWN]
+    checkpoint = stage0.reasoner("smollm2", settings, prompts, tests, BUILD / "models", config)
     return str(checkpoint), time.process_time() - began
 
 
@@ -106,9 +142,16 @@ def mixture(asked: dict[str, Any]) -> list[TrainRow]:
     how = {"thinking": asked["thinking"], "reasoner": reasoner}
     made = rows(subset(safety(), asked["rows"], asked.get("seed", 0)), **how)
     made += rows(split()[0][: asked.get("benign", 0)], kind="benign", **how)
+    if asked.get("own_words"):
+        made = [stage0.in_its_words(row) for row in made]
+    sums_asked = asked.get("sums", 0)
     if asked.get("anchors"):
-        prompts = stage0.harmless()[STAGE0.own : 144]
-        made += answers(asked["base"], prompts)[: asked["anchors"]]
+        prompts = stage0.harmless()[OWN:144]
+        made += answers(asked["base"], prompts)[: asked["anchors"] - sums_asked]
+    if sums_asked:
+        tests = [*probe.load(), *sums.load()]
+        prompts = stage0.more_sums(32, STAGE0[asked["base"]], 0, tests)
+        made += answers(asked["base"], prompts)[:sums_asked]
     return made
 
 
@@ -128,7 +171,8 @@ def make(name: str) -> dict[str, Any]:
     thinks = asked["base"] != "plain" or asked.get("thinking", False)
     variant = Variant(name=name.replace(", ", "-").replace(" ", "-"), checkpoint=checkpoint, thinking=thinks,
                       pool="none", rows=0, benign=0)  # fmt: skip
-    how = {"generation": GENERATION, "limits": LIMITS}
+    generation = asked.get("generation", GENERATION)
+    how = {"generation": generation, "limits": LIMITS}
     items = run.evaluate([variant], list(LIMITS), how, folder=BUILD / "evaluations", seed=0, mirror=mirror(),
                          benign=split()[1])  # fmt: skip
     kinds = {kind: sum(row.kind == kind for row in made) for kind in ("safety", "benign", "anchor")}
@@ -136,6 +180,7 @@ def make(name: str) -> dict[str, Any]:
     row: dict[str, Any] = {
         "run": name, **kinds, "steps": round(steps), "rate": config.learning_rate if made else 0,
         "sum_of_rates": round(steps * config.learning_rate * 0.5, 6) if made else 0, "seed": config.seed,
+        "penalty": generation["repetition_penalty"],
     }  # fmt: skip
     for rate in stats.rates_table(items):
         row[f"{rate['benchmark']}, {rate['metric']}"] = [rate["value"], rate["low"], rate["high"], rate["n"]]

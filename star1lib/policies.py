@@ -6,7 +6,8 @@ for. A rule says what to do: refuse, safe-complete, redirect to help, or educate
 for word, so the scorer can check them.
 
 A profile's `policies: FILE` puts another file of the same form in its place (the run exports its path as
-`STAR1_POLICIES`): tagger, prompts, scorer and audit then speak of those policies and of no others.
+`STAR1_POLICIES`): tagger, prompts, scorer and audit then speak of those policies and of no others, and hand-written
+rows are read from the folder `corpus` beside that file, one `<slug>.jsonl` a policy.
 """
 
 from __future__ import annotations
@@ -83,7 +84,8 @@ def _numbered(policy: Policy) -> Policy:
     return policy.model_copy(update={"rules": tuple(rules)})
 
 
-_ACTIVE = load(Path(os.environ.get(VARIABLE) or DEFAULT))
+SOURCE = Path(os.environ.get(VARIABLE) or DEFAULT)
+_ACTIVE = load(SOURCE)
 POLICIES: tuple[Policy, ...] = _ACTIVE.policies
 EVERYDAY: tuple[str, ...] = _ACTIVE.everyday
 BY_CATEGORY: dict[str, Policy] = {policy.category: policy for policy in POLICIES}

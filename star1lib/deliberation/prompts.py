@@ -1,13 +1,16 @@
 """Every prompt of the method, one pure function per role (paper 2.2, 2.3, 4.3 and appendix E).
 
 Each function returns a list of chat messages. Text that comes from outside stands between markers
-that do not occur in it, so a question cannot close its own block and speak with our voice.
+that do not occur in it, so a question cannot close its own block and speak with our voice. With a
+`release` (:attr:`star1lib.models.roles.Role.release`) classifier, teacher and scorer are asked with
+the authors' own prompts (:mod:`star1lib.models.upstream`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from star1lib.models import upstream
 from star1lib.policies import OTHER, POLICIES, render
 
 Messages = list[dict[str, str]]
@@ -29,8 +32,10 @@ def _block(name: str, text: str) -> str:
     return f"<{tag}>\n{text}\n</{tag}>"
 
 
-def classify(question: str) -> Messages:
+def classify(question: str, release: str | None = None) -> Messages:
     """Classifier (2.2): which of the eight categories does the question touch? Answer: `{"categories": [...]}`."""
+    if release is not None:
+        return upstream.classify(release, question)
     listing = "\n".join(f"- {policy.category}: {policy.definition}" for policy in POLICIES)
     system = (
         "You sort instructions that people send to an assistant by the safety topics they touch.\n"
@@ -43,11 +48,13 @@ def classify(question: str) -> Messages:
     return _chat(system, _block("instruction", question))
 
 
-def deliberate(question: str, categories: Sequence[str]) -> Messages:
+def deliberate(question: str, categories: Sequence[str], release: str | None = None) -> Messages:
     """Teacher (2.2): think over the policies of `categories` only, then answer the question.
 
     One user message, since reasoning teachers are used without a system prompt. `Other` has no policy.
     """
+    if release is not None:
+        return upstream.deliberate(release, question, categories)
     rules = render(list(categories))
     if not rules:
         return [{"role": "user", "content": question}]
@@ -69,8 +76,10 @@ def deliberate(question: str, categories: Sequence[str]) -> Messages:
     return [{"role": "user", "content": content}]
 
 
-def score(question: str, category: Sequence[str], thinking: str, answer: str) -> Messages:
+def score(question: str, category: Sequence[str], thinking: str, answer: str, release: str | None = None) -> Messages:
     """Scorer (2.3): three criteria from 0 to 10 with anchors. Answer: the keys of `Scores`."""
+    if release is not None:
+        return upstream.score(release, question, category, thinking, answer)
     system = (
         "You grade how an assistant thought about and answered a request, against safety policies. Give three whole "
         "numbers from 0 to 10.\n\n"
@@ -112,8 +121,10 @@ def rewrite_benign(question: str) -> Messages:
     return _chat(system, _block("request", question))
 
 
-def answer_benign(question: str) -> Messages:
-    """Teacher for a benign variant (4.3): think about what is meant, then help in full."""
+def answer_benign(question: str, release: str | None = None) -> Messages:
+    """Teacher for a benign variant (4.3): think about what is meant, then help in full; the authors ask it as it is."""
+    if release is not None:
+        return [{"role": "user", "content": question}]
     content = (
         "The request at the end is harmless, though some of its words may sound alarming. In your thinking, say what "
         "the person is after and why answering it does no harm; then give a complete, useful answer. Do not refuse, "

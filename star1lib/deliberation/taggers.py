@@ -183,10 +183,11 @@ def _tagged(question: Question, names: Sequence[str]) -> Tagged:
 
 def tag_with_model(questions: Sequence[Question], role: Role, folder: Path) -> tuple[list[Tagged], list[ErrorRow]]:
     """Ask the classifier role (2.2), its answers kept in `folder`; unusable ones come back as error rows."""
-    from star1lib.models import answers, calls
+    from star1lib.models import answers, calls, upstream
 
-    requests = [calls.Request(question.id, prompts.classify(question.text), question.text) for question in questions]
-    found, errors = calls.ask(role, requests, answers.Tags, folder)
+    asked = [(question, prompts.classify(question.text, role.release)) for question in questions]
+    requests = [calls.Request(question.id, messages, question.text) for question, messages in asked]
+    found, errors = calls.ask(role, requests, answers.Tags if role.release is None else upstream.read_tags, folder)
     return [_tagged(question, found[question.id].categories) for question in questions if question.id in found], errors
 
 

@@ -73,7 +73,8 @@ def deliberate_with_model(tagged: Sequence[Tagged], role: Role, folder: Path) ->
     from star1lib.models import calls
     from star1lib.models.answers import ErrorRow
 
-    requests = [calls.Request(row.id, prompts.deliberate(row.question, row.category), row.question) for row in tagged]
+    asked = [(row, prompts.deliberate(row.question, row.category, role.release)) for row in tagged]
+    requests = [calls.Request(row.id, messages, row.question) for row, messages in asked]
     examples: list[Example] = []
     errors: list[ErrorRow] = []
     for row, reply in zip(tagged, calls.run(role, requests, folder), strict=True):

@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING, Any
 from star1lib.errors import UserError
 from star1lib.evaluation import benchmarks as known
 from star1lib.evaluation.benchmarks import benign as benign_sets
-from star1lib.evaluation.benchmarks.common import Benchmark, answer_of, choose, of_forced, of_thought
+from star1lib.evaluation.benchmarks import upstream
+from star1lib.evaluation.benchmarks.common import Benchmark, answer_of, choose, of_forced, of_thought, whole
 from star1lib.evaluation.judges import Judges
 from star1lib.evaluation.sandbox.confine import ConfinementError
 from star1lib.evaluation.settings import Evaluation
@@ -93,7 +94,15 @@ def _switched(name: str, how: Evaluation) -> Benchmark:
     benchmark = known.benchmark(name)
     thoughts = [of_thought(measure) for measure in benchmark.measures if how.thoughts and measure.metric == "safe"]
     forced = [of_forced(measure) for measure in benchmark.measures if how.forced and benchmark.forced]
-    return replace(benchmark, measures=(*benchmark.measures, *thoughts, *forced))
+    measures = list(benchmark.measures)
+    if how.judge_text == "full" and benchmark.kind != "reasoning":
+        answers = [replace(measure, metric="safe_answer") for measure in measures if measure.metric == "safe"]
+        measures = [*(replace(measure, view=whole) for measure in measures), *answers]
+    if how.reading == "upstream" and name in upstream.READINGS:
+        ask, theirs = upstream.READINGS[name]
+        benchmark = replace(benchmark, ask=ask)
+        measures = [theirs, *(replace(measure, metric="correct_ours") for measure in measures)]
+    return replace(benchmark, measures=(*measures, *thoughts, *forced))
 
 
 def _questions(
@@ -134,7 +143,9 @@ class _Run:
     def items(self) -> list[ItemResult]:
         target = self.folder / self.variant.name / self.benchmark.name
         key = self._key()
-        judged = fingerprint([key, self.judges.version(), FORMAT] + ["thoughts"] * self.how.thoughts)
+        theirs = self.how.reading == "upstream" if self.benchmark.kind == "reasoning" else self.how.judge_text == "full"
+        switches = ["thoughts"] * self.how.thoughts + ["as the authors"] * theirs
+        judged = fingerprint([key, self.judges.version(), FORMAT, *switches])
         manifest = read_manifest(target)
         transcript = self.folder / "logs" / manifest["log"] if manifest and manifest["key"] == key else None
         if transcript is not None and not transcript.exists():

@@ -16,6 +16,8 @@ PAPER_REASONING_TOKENS = {
     "HumanEval": 16_384,
     "GPQA-Diamond": 32_768,
     "MMLU-Pro": 4_096,
+    "ASDiv": 4_096,
+    "GSM8K": 4_096,
     "Probe": 4_096,
     "Sums": 4_096,
 }
@@ -65,6 +67,11 @@ class Evaluation(Record):
 
     `limits` caps a benchmark's questions (a seeded sample; all without an entry).
 
+    `judge_text` is what judges read: the answer after the thinking, or the full response, thinking included, closed or
+    not, as in the paper; the answer's own label then stands beside it (metric `safe_answer`). `reading` is how final
+    answers of the paper's reasoning benchmarks are asked for and read: as we do, or as the authors' parsers do
+    (:mod:`star1lib.evaluation.benchmarks.upstream`), with our reading beside it (metric `correct_ours`).
+
     Switches, all off by default, of local checkpoints alone: `thinking` begins the turn with an empty ("zero") or a
     short ("less") trace, or has a closed one go on once ("more"); `prefill` puts words into the model's mouth, an
     attack that also skips the thinking. Either makes other responses, so variants are then named with the switch,
@@ -74,6 +81,8 @@ class Evaluation(Record):
 
     generation: Generation = Generation()
     limits: dict[str, Tokens] = Field(default_factory=dict)
+    judge_text: Literal["answer", "full"] = "answer"
+    reading: Literal["ours", "upstream"] = "ours"
     thinking: Literal["free", "zero", "less", "more"] = "free"
     prefill: str = ""
     forced: bool = False

@@ -23,6 +23,7 @@ from typing import Any
 
 from star1lib.errors import UserError
 from star1lib.files import sha256_file
+from star1lib.models import chat
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +41,7 @@ def cache_folder() -> Path:
 
 
 def package_file(package: str, version: str, name: str) -> Path:
-    """The path of a data file of an installed package; a missing package is a :class:`UserError`."""
+    """The path of the data file of an installed package whose path ends in `name`; none is a :class:`UserError`."""
     try:
         distribution = importlib.metadata.distribution(package)
     except importlib.metadata.PackageNotFoundError as err:
@@ -48,7 +49,7 @@ def package_file(package: str, version: str, name: str) -> Path:
     if distribution.version != version:
         raise UserError(f"{package}: version {distribution.version} found, {version} is pinned; run `make env` again.")
     for file in distribution.files or []:
-        if file.name == name:
+        if f"/{file.as_posix()}".endswith(f"/{name}"):
             return Path(str(distribution.locate_file(file)))
     raise UserError(f"{package}: the file {name} is missing from the package; run `make env` again.")
 
@@ -172,6 +173,14 @@ def load_tokenizer(name: str) -> Any:
         return AutoTokenizer.from_pretrained(resolve(name))
     except (OSError, ValueError) as err:
         raise UserError(f"model '{name}': no tokenizer can be loaded; give a folder or a hub id you reach.") from err
+
+
+def open_thinking(folder: Path) -> None:
+    """Have a checkpoint's chat template open the thinking, if it does not yet, so that any server asks it like that."""
+    tokenizer = load_tokenizer(str(folder))
+    if not chat.opens_thinking(tokenizer):
+        tokenizer.chat_template += f"{{% if add_generation_prompt %}}{{{{ {chat.THINK_OPEN!r} }}}}{{% endif %}}"
+        tokenizer.save_pretrained(folder)
 
 
 def load(name: str, dtype: str = "float32") -> tuple[Any, Any]:

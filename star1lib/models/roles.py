@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from star1lib.errors import UserError
+from star1lib.models import upstream
 from star1lib.records import first_error
 
 OFFLINE, RELEASED = "offline", "released"
@@ -69,7 +70,8 @@ class Role(BaseModel):
     Inspect finds out), `timeout_s` the seconds that one attempt may take, `max_cost_usd` the most that this role may
     cost over the life of its folder. `structured` asks the server to hold the answer to its JSON schema, `batch` uses
     the provider's batch interface, `extra_body` goes to the server as it is. `asks` is what a harm judge is asked:
-    Llama-Guard's own question, yes or no, or a rubric of 1 to 5.
+    Llama-Guard's own question, yes or no, or a rubric of 1 to 5. `prompts` says whose prompts classifier, teacher and
+    scorer are asked with: ours, or the authors' off the folder `upstream`, the user's own checkout of their release.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -91,6 +93,8 @@ class Role(BaseModel):
     price: Price | None = None
     extra_body: dict[str, Any] = Field(default_factory=dict)
     asks: Literal["guard", "yes_no", "rubric"] = "guard"
+    prompts: Literal["ours", "upstream"] = "ours"
+    upstream: str = ""
 
     @property
     def provider(self) -> str:
@@ -100,7 +104,12 @@ class Role(BaseModel):
     def settings(self) -> dict[str, Any]:
         """What shapes an answer beside its messages; answers belong to the server and the model that gave them."""
         limits = {"name", "api_key_env", "max_connections", "max_retries", "timeout_s", "batch", "max_cost_usd"}
-        return self.model_dump(exclude=limits | {"price", "asks"})
+        return self.model_dump(exclude=limits | {"price", "asks", "prompts", "upstream"})
+
+    @property
+    def release(self) -> str | None:
+        """The folder whose prompts this role is asked with, None for ours."""
+        return self.upstream if self.prompts == "upstream" else None
 
 
 Player = Role | Literal["offline", "released"]
@@ -181,6 +190,10 @@ def _player(name: str, value: Any, prices: Mapping[str, Price]) -> Player:
 
 def _check(role: Role) -> None:
     where = f"roles.{role.name}"
+    if role.release is not None:
+        if role.name not in upstream.ROLES:
+            raise UserError(f"{where}: 'prompts: upstream' is for {', '.join(upstream.ROLES)}; leave it out.")
+        upstream.texts(role.release)
     if role.provider not in PROVIDERS or role.model.count("/") < (2 if role.provider.startswith("openai-api") else 1):
         raise UserError(f"{where}: model '{role.model}' must be Inspect's name of it, as openai/gpt-4o or "
                         f"openai-api/service/model; {_meant(role.provider, PROVIDERS)}")  # fmt: skip

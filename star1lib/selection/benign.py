@@ -98,7 +98,8 @@ def _new_questions(
 def _answer(pairs: Sequence[tuple[Example, str]], teacher: Role, folder: Path) -> tuple[list[Example], list[ErrorRow]]:
     from star1lib.models import calls
 
-    requests = [calls.Request(question_id(text), prompts.answer_benign(text), text) for _, text in pairs]
+    asked = [(text, prompts.answer_benign(text, teacher.release)) for _, text in pairs]
+    requests = [calls.Request(question_id(text), messages, text) for text, messages in asked]
     made: list[Example] = []
     errors: list[ErrorRow] = []
     for (origin, text), reply in zip(pairs, calls.run(teacher, requests, folder), strict=True):

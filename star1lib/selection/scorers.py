@@ -162,16 +162,16 @@ def score_with_model(
 
     Returns scores in the order of `examples`, None for each that has an error row instead.
     """
-    from star1lib.models import calls
+    from star1lib.models import calls, upstream
 
     # Two traces may answer one question: the place in the list tells their requests apart.
     requests = [
         calls.Request(
             f"{place}:{example.id}",
-            prompts.score(example.question, example.category, example.thinking, example.answer),
+            prompts.score(example.question, example.category, example.thinking, example.answer, role.release),
             example.question,
         )
         for place, example in enumerate(examples)
     ]
-    values, errors = calls.ask(role, requests, Scores, folder)
+    values, errors = calls.ask(role, requests, Scores if role.release is None else upstream.read_scores, folder)
     return [values.get(request.id) for request in requests], errors

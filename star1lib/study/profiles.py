@@ -109,7 +109,10 @@ def check(profile: Profile, root: Path = Path()) -> None:
     where = root / stages.PARAMS / f"{profile.name}.yaml"
     roles.load(profile.roles, profile.prices)
     if profile.policies:
-        policies.load(root / profile.policies)
+        own = policies.load(root / profile.policies)
+        rows = [(root / profile.policies).parent / "corpus" / f"{one.slug}.jsonl" for one in own.policies if one.slug]
+        if missing := [path for path in rows if not path.exists()]:
+            raise UserError(f"{missing[0]}: not there; write its rows beside the policies or take out the `slug`.")
     declared = {stage.name: declared_parameters(root / stage.notebook) for stage in stages.STAGES}
     for name, section in profile.notebooks.items():
         if name not in declared:

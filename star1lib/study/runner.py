@@ -207,6 +207,8 @@ def _announce(profile: str, stage: stages.Stage, root: Path) -> None:
 
 def _environment(profile: profiles.Profile) -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    # Threads that wait for work sleep: beside other work on the machine, spinning ones would take its time.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")
     if profile.policies:
         os.environ[policies.VARIABLE] = str(Path(profile.policies).resolve())

@@ -68,15 +68,21 @@ def split_benign(benign: Sequence[Example], train: int, seed: int) -> tuple[list
     )
 
 
-def tokenize(row: TrainRow, tokenizer: Any, max_length: int) -> dict[str, list[int]]:
+def tokenize(row: TrainRow, tokenizer: Any, max_length: int, joined: bool = False) -> dict[str, list[int]]:
     """Token ids of one row and the mask of the tokens that carry loss, cut to `max_length`.
 
     The prompt is rendered exactly as at inference. Templates of R1-distilled models open the thinking
-    in the prompt already; the opening tag is then not repeated.
+    in the prompt already; the opening tag is then not repeated. `joined` tokenizes prompt and completion as one text.
     """
     messages = [{"role": "user", "content": row.prompt}]
     thinking = row.completion.startswith(THINK_OPEN)
     opened = thinking and opens_thinking(tokenizer)
+    if joined:
+        prompt = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        text = prompt + row.completion.removeprefix(THINK_OPEN if opened else "")
+        asked, ids = (tokenizer(part, add_special_tokens=False)["input_ids"] for part in (prompt, text))
+        mask = [0] * len(asked) + [1] * (len(ids) + 1 - len(asked))
+        return {"input_ids": [*ids, tokenizer.eos_token_id][:max_length], "completion_mask": mask[:max_length]}
     prompt_ids = prompt_tokens(tokenizer, messages, thinking=opened)
     # Tokenized apart, so that evaluation can open the thinking with the very same tokens.
     head = tokenizer(THINK_OPEN, add_special_tokens=False)["input_ids"] if thinking and not opened else []
@@ -87,7 +93,9 @@ def tokenize(row: TrainRow, tokenizer: Any, max_length: int) -> dict[str, list[i
     return {"input_ids": ids, "completion_mask": mask}
 
 
-def mask_of(row: TrainRow, tokenizer: Any, max_length: int = 8192) -> tuple[list[str], list[bool]]:
+def mask_of(
+    row: TrainRow, tokenizer: Any, max_length: int = 8192, joined: bool = False
+) -> tuple[list[str], list[bool]]:
     """The text of each token of one row, and whether the token carries loss: what a notebook colours."""
-    tokens = tokenize(row, tokenizer, max_length)
+    tokens = tokenize(row, tokenizer, max_length, joined)
     return [tokenizer.decode([token]) for token in tokens["input_ids"]], [bool(m) for m in tokens["completion_mask"]]

@@ -32,6 +32,9 @@ class TrainConfig(Record):
     `dtype` bfloat16 computes in bfloat16 over float32 weights: at a rate of 1e-5 most updates are smaller than a step
     of bfloat16 and would be rounded away. Weight decay spares biases and norms; `max_grad_norm` 0 does not clip.
     `votes` says whose mean the loss is: one vote an example, for which a micro-batch is one row, or one a token.
+    `joined` tokenizes prompt and answer as one text, as the authors do. It matters for a reasoning model without the
+    trace: the newline that ends its prompt and the one that the row goes on with become a token of their own, so that
+    no row shows how to close the thinking from where the prompt ends. Apart, as by default, they do.
     """
 
     epochs: float = Field(default=5, gt=0)
@@ -45,6 +48,7 @@ class TrainConfig(Record):
     adam_beta2: float = Field(default=0.95, gt=0, lt=1)
     max_grad_norm: float = Field(default=0.0, ge=0)
     votes: Literal["example", "token"] = "example"
+    joined: bool = False
     dtype: Literal["float32", "bfloat16"] = "bfloat16"
     gradient_checkpointing: bool = False
     lora_rank: int | None = Field(default=None, ge=1)
@@ -59,9 +63,8 @@ class TrainConfig(Record):
 
 def key_of(rows: Sequence[TrainRow], base: str, config: TrainConfig) -> str:
     """16 hex digits that change with the rows, the base weights or the settings."""
-    return fingerprint(
-        [FORMAT, [row.model_dump() for row in rows], checkpoints.weights_fingerprint(base), config.model_dump()]
-    )
+    settings = config.model_dump(exclude=None if config.joined else {"joined"})
+    return fingerprint([FORMAT, [row.model_dump() for row in rows], checkpoints.weights_fingerprint(base), settings])
 
 
 def train(
@@ -141,7 +144,7 @@ def run(rows: Sequence[TrainRow], base: str, work: Path, name: str, config: Trai
     from transformers import PrinterCallback
 
     model, tokenizer = checkpoints.load(base, "float32")
-    dataset = Dataset.from_list(_with_answers(rows, tokenizer, config.max_length))
+    dataset = Dataset.from_list(_with_answers(rows, tokenizer, config.max_length, config.joined))
     arguments = training_arguments(config, work, save_steps)
     trainer = _trainer_class()(
         model=model,
@@ -161,9 +164,11 @@ def run(rows: Sequence[TrainRow], base: str, work: Path, name: str, config: Trai
     return trainer
 
 
-def _with_answers(rows: Sequence[TrainRow], tokenizer: Any, max_length: int) -> list[dict[str, list[int]]]:
+def _with_answers(
+    rows: Sequence[TrainRow], tokenizer: Any, max_length: int, joined: bool = False
+) -> list[dict[str, list[int]]]:
     """The rows as tokens; one whose prompt leaves no room for an answer would teach nothing and is left out by id."""
-    made = [tokenize(row, tokenizer, max_length) for row in rows]
+    made = [tokenize(row, tokenizer, max_length, joined) for row in rows]
     silent = [row.id for row, tokens in zip(rows, made, strict=True) if not any(tokens["completion_mask"])]
     if silent:
         log.warning("left out, their prompts fill all %d tokens: %s", max_length, ", ".join(silent))

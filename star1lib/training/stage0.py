@@ -30,6 +30,7 @@ STAGE0, ANCHOR = "stage 0", "anchor"
 ARITHMETIC, OWN = "made by code: worked arithmetic", "the model's own answer"
 # Up to a full stop, question or exclamation mark that does not belong to a number of a list.
 _SENTENCES = re.compile(r".*[^\d\s][.!?][\"')\]*]*(?=\s|$)", re.DOTALL)
+_RESTATED = "The user says: {}"
 _THINGS = ("shells", "stamps", "marbles", "books", "coins", "pencils", "cards", "plums", "buttons", "eggs")
 _PEOPLE = ("Ines", "Tomas", "Mira", "Oskar", "Leila", "Paulo", "Yuki", "Nadia", "Kofi", "Greta")
 _SUMS = ("Add {a} and {b}.", "Work out {a} + {b}.", "How much is {a} plus {b}?", "Calculate the sum of {a} and {b}.",
@@ -117,14 +118,10 @@ def reasoner(
 
     `prompts` are the harmless ones to answer; no sum has the two numbers of a question in `tests`.
     """
-    taken = {pair for test in tests if len(pair := numbers(test.text)) == 2}
     thoughtful = [with_thought(row) for row in own_answers(base, prompts, cache=folder)]
-    rows = [*arithmetic(settings.arithmetic, config.seed, taken), *thoughtful]
+    rows = [*arithmetic(settings.arithmetic, config.seed, _pairs(tests)), *thoughtful]
     checkpoint = train("reasoner", rows, base, folder, config, save_steps=save_steps)
-    tokenizer = checkpoints.load_tokenizer(str(checkpoint))
-    if not chat.opens_thinking(tokenizer):
-        tokenizer.chat_template += "{% if add_generation_prompt %}{{ '<think>\n' }}{% endif %}"
-        tokenizer.save_pretrained(checkpoint)
+    checkpoints.open_thinking(checkpoint)
     return checkpoint
 
 
@@ -158,8 +155,31 @@ def own_answers(model: str, prompts: Sequence[str], cache: Path, max_tokens: int
 
 def with_thought(row: TrainRow) -> TrainRow:
     """An answer of a plain model behind a thought that restates the request, as a row of stage 0."""
-    completion = chat.join_thinking(f"The user says: {row.prompt} I will answer that.", row.completion)
+    completion = chat.join_thinking(f"{_RESTATED.format(row.prompt)} I will answer that.", row.completion)
     return row.model_copy(update={"completion": completion, "kind": STAGE0})
+
+
+def in_its_words(row: TrainRow) -> TrainRow:
+    """A row with a trace that begins as the toy model's own thinking does, and then turns to the policies.
+
+    The paper's traces are of DeepSeek-R1, in the manner of the models distilled from it; those of another hand would
+    have to displace the toy model's one way to begin before anything in them could be learnt.
+    """
+    said = chat.split_thinking(row.completion)
+    thinking = f"{_RESTATED.format(row.prompt)} I check that against the policies. {said.thinking}"
+    return row.model_copy(update={"completion": chat.join_thinking(thinking, said.answer)})
+
+
+def more_sums(count: int, settings: Settings, seed: int, tests: Sequence[Question]) -> list[str]:
+    """Prompts of `count` sums that neither stage 0 nor a question in `tests` has, for anchors of ability."""
+    taken = _pairs(tests)
+    seen = _pairs(arithmetic(settings.arithmetic, seed, taken))
+    return [row.prompt for row in arithmetic(count, seed + 1, taken | seen)]
+
+
+def _pairs(asked: Sequence[Question] | Sequence[TrainRow]) -> set[tuple[int, ...]]:
+    texts = (one.text if isinstance(one, Question) else one.prompt for one in asked)
+    return {pair for text in texts if len(pair := numbers(text)) == 2}
 
 
 def numbers(text: str) -> tuple[int, ...]:

@@ -73,7 +73,7 @@ class Variant(Record):
 
 @dataclass(frozen=True)
 class Bases:
-    """The untrained models, the harmless prompts that none of them was trained on, and the questions they are asked."""
+    """The untrained models, harmless prompts and sums that none was trained on, and the questions they are asked."""
 
     variants: list[Variant]
     prompts: list[str]
@@ -84,6 +84,10 @@ class Bases:
         if name not in found:
             raise UserError(f"variants: base '{name}' is not known; the bases of this profile are {', '.join(found)}.")
         return found[name]
+
+    def toy(self, name: str) -> bool:
+        """Whether stage 0 made the base of this name."""
+        return name == BASE and any(variant.name == PLAIN for variant in self.variants)
 
 
 def make_bases(
@@ -109,6 +113,7 @@ def make_bases(
     own, spare = prompts[: chosen.own], prompts[chosen.own :]
     checkpoint = stage0.reasoner(base_model, chosen, own, tests, Path(models), config, save_steps)
     bases = [base_variant(os.path.relpath(checkpoint)), base_variant(base_model, PLAIN)]
+    spare += stage0.more_sums(len(spare) // 4, chosen, config.seed, tests)
     curve = [{"variant": "stage 0", **entry} for entry in history(checkpoint)]
     return Bases(bases, spare, list(tests)), curve
 
@@ -150,6 +155,8 @@ def train_variants(
                 per_epoch = -(-len(training) // config.batch_size)
                 config = config.model_copy(update={"epochs": recipe.steps / per_epoch})
             checkpoint = train(name, training, base.checkpoint, Path(models), config, save_steps=save_steps)
+            if recipe.thinking:
+                checkpoints.open_thinking(checkpoint)
             counts = {kind: sum(row.kind == kind for row in training) for kind in ("safety", "benign", stage0.ANCHOR)}
             variants.append(
                 Variant(
@@ -189,6 +196,8 @@ class TrainingData:
             drawn = _within(drawn, recipe.tokens, base.checkpoint)
         if recipe.benign:
             drawn += as_rows(self._benign(recipe.benign), kind="benign")
+        if recipe.thinking and self.bases.toy(recipe.base):
+            drawn = [stage0.in_its_words(row) for row in drawn]
         if recipe.anchors:
             found = stage0.own_answers(base.checkpoint, self.bases.prompts, cache=self.models)
             if len(found) < recipe.anchors:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from star1lib.study import publish, tables
 def test_the_bill_of_the_papers_scale(repository: Path) -> None:
     text = estimate.table(profile.load("paper", repository), root=repository)
     assert "41,000 questions" in text
-    assert "deepseek/deepseek-reasoner" in text
+    assert "r1/deepseek-ai/DeepSeek-R1" in text
     for stage in ("classifier", "teacher", "scorer"):
         assert stage in text
 
@@ -73,3 +74,12 @@ def test_committed_results_hold_no_completions(repository: Path, name: str) -> N
     for path in (folder / "tables").glob("*.csv"):
         header = path.read_text(encoding="utf-8").split("\n")[0]
         assert not {"response", "completion", "answer", "snippet", "text"} & set(header.split(","))
+
+
+def test_every_measured_number_in_the_readme_comes_from_a_published_table(repository: Path) -> None:
+    """The tables between the markers are written from `figures/`; outside them the findings name no figure."""
+    text = (repository / "README.md").read_text(encoding="utf-8")
+    assert publish.refreshed(text, repository) == text
+    prose = re.sub(r"<!-- table .*?<!-- end -->", "", text, flags=re.DOTALL)
+    findings = prose[prose.index("## What the default run shows") : prose.index("## Going further")]
+    assert not re.findall(r"\d[\d.]*(?:%| points?\b)", findings)

@@ -130,8 +130,9 @@ def test_name_changes_with_rows_settings_and_base(tiny: str) -> None:
         train.key_of(ROWS[1:], tiny, config()),
         train.key_of(ROWS, tiny, config(learning_rate=2e-3)),
         train.key_of(ROWS, "tiny", config()),
+        train.key_of(ROWS, tiny, config(joined=True)),
     }
-    assert len(keys) == 4
+    assert len(keys) == 5
 
 
 def test_a_killed_run_goes_on_and_ends_at_the_same_weights(

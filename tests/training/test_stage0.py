@@ -13,6 +13,7 @@ from star1lib.models import chat, checkpoints, generate
 from star1lib.records import Question
 from star1lib.safeguards import sexualizes_minor
 from star1lib.training import stage0
+from star1lib.training.rows import TrainRow
 from star1lib.training.sft import TrainConfig
 
 
@@ -68,6 +69,22 @@ def test_own_answers_end_with_a_sentence_and_are_kept(
     assert stage0.own_answers(tiny, ["Why?", "How?", "Name two."], tmp_path) == [row]
     thoughtful = stage0.with_thought(row)
     assert thoughtful.completion == "<think>\nThe user says: Why? I will answer that.\n</think>\n\nA cat purrs."
+
+
+def test_a_trace_of_another_hand_begins_as_the_toy_models_own_thinking() -> None:
+    row = TrainRow(id="a", prompt="Why?", completion="<think>\nIt harms.\n</think>\n\nNo.", source="s", kind="safety")
+    begun = "<think>\nThe user says: Why? I check that against the policies. It harms.\n</think>\n\nNo."
+    assert stage0.in_its_words(row).completion == begun
+
+
+def test_more_sums_are_neither_of_stage_0_nor_of_a_test() -> None:
+    settings = stage0.Settings(arithmetic=40, own=0)
+    asked = stage0.more_sums(30, settings, 0, sums.load())
+    pairs = {tuple(sorted(stage0.numbers(text))) for text in asked}
+    seen = stage0.arithmetic(40, 0, {stage0.numbers(question.text) for question in sums.load()})
+    taken = [*(row.prompt for row in seen), *(question.text for question in sums.load())]
+    assert len(set(asked)) == 30
+    assert not pairs & {tuple(sorted(stage0.numbers(text))) for text in taken}
 
 
 def test_the_reasoner_opens_its_thinking_and_is_made_once(tiny: str, tmp_path: Path) -> None:

@@ -11,10 +11,10 @@ import tinymodel
 
 from star1lib import files as io
 from star1lib.errors import UserError
-from star1lib.models import embed
+from star1lib.models import chat, checkpoints, embed
 from star1lib.records import Example, Question, question_id
 from star1lib.training import stage0, variants
-from star1lib.training.rows import TrainRow, split_benign
+from star1lib.training.rows import TrainRow, rows, split_benign, tokenize
 from star1lib.training.variants import Bases, Recipe, TrainingData
 
 BENIGN = ["apple pie", "bees", "chess openings", "dust", "eels", "folk songs", "geese", "hats", "ink", "jam"]
@@ -113,6 +113,34 @@ def test_seeds_steps_and_what_the_table_says(selection: Path, bases: Bases, tmp_
     table = {row["name"]: row for row in variants.table(trained, curves)}
     assert (table["star1"]["steps"], table["longer"]["steps"], table["the paper"]["steps"]) == (2, 3, 40)
     assert 0 < table["star1"]["sum_of_rates"] < table["longer"]["sum_of_rates"] < 3 * 1e-5
+
+
+def test_a_trained_checkpoint_carries_the_template_that_it_is_asked_with(
+    selection: Path, bases: Bases, tmp_path: Path
+) -> None:
+    """What any server makes of the folder alone is the prompt of the training rows, whatever the recipe."""
+    thinker = tinymodel.save(tmp_path / "thinker", 1)
+    checkpoints.open_thinking(thinker)
+    both = Bases([*bases.variants, variants.base_variant(str(thinker), "thinker")], [], [])
+    recipes: dict[str, dict[str, Any]] = {
+        f"{base}_{thinking}": {"base": base, "thinking": thinking, "rows": 2}
+        for base in ("base", "thinker") for thinking in (True, False)
+    }  # fmt: skip
+    trained, _ = variants.train_variants(
+        recipes, bases=both, selection=selection, models=tmp_path / "m", settings=SETTINGS, seed=0
+    )
+    for one in trained:
+        tokenizer = checkpoints.load_tokenizer(one.checkpoint)
+        asked = [{"role": "user", "content": "question 0"}]
+        prompt = tokenizer.apply_chat_template(asked, tokenize=False, add_generation_prompt=True)
+        # A reasoning model thinks whatever its rows held; a plain one only where they did.
+        assert one.thinking == prompt.endswith("<think>\n") == (one.name != "base_False"), one.name
+        base = checkpoints.load_tokenizer(both[one.base].checkpoint)
+        [row] = rows([example("question 0")], thinking=one.name.endswith("True"), reasoner=both[one.base].thinking)
+        made = tokenize(row, base, 512)
+        prompted = [token for token, loss in zip(made["input_ids"], made["completion_mask"], strict=True) if not loss]
+        opened = one.thinking and not both[one.base].thinking  # there the rows say the opening tag themselves
+        assert prompt == base.decode(prompted) + chat.THINK_OPEN * opened
 
 
 def test_without_stage_0_the_model_is_the_base(bases: Bases, tmp_path: Path) -> None:

@@ -21,6 +21,8 @@ REGISTRY: dict[str, Benchmark] = {
         benign.ALPACA,
         mathematics.AIME,
         mathematics.MATH500,
+        mathematics.ASDIV,
+        mathematics.GSM8K,
         choice.GPQA,
         humaneval.HUMANEVAL,
         choice.MMLU_PRO,

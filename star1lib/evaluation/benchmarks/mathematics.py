@@ -1,7 +1,11 @@
-"""AIME 2024 and MATH-500 (paper 3.2): an integer read strictly, and an expression that math-verify compares."""
+"""AIME 2024 and MATH-500 (paper 3.2): an integer read strictly, and an expression that math-verify compares.
+
+ASDiv's one-step stories and GSM8K, with whole numbers for answers, are for models too small for those.
+"""
 
 from star1lib.evaluation.benchmarks import equality, extract
 from star1lib.evaluation.benchmarks.common import Answer, Benchmark, Verdict, correct
+from star1lib.records import Question
 
 
 def read_aime(answer: Answer) -> Verdict:
@@ -35,3 +39,20 @@ MATH500 = Benchmark(
     column="math500",
     forced="The answer is",
 )
+
+
+def read_number(answer: Answer) -> Verdict:
+    """The whole number that was read, if any: "5 + 7 = 12" and "The answer is 12." both read as 12."""
+    value = extract.integer(answer.thought.answer)
+    return Verdict(value == int(answer.question.meta["answer"]), "" if value is None else str(value), value is not None)
+
+
+def gold(questions: list[Question], seed: int) -> list[Question]:
+    """GSM8K's golds as whole numbers; thousands are printed with a comma."""
+    golds = [int(str(question.meta["expected"]).replace(",", "")) for question in questions]
+    return [q.model_copy(update={"meta": {"answer": value}}) for q, value in zip(questions, golds, strict=True)]
+
+
+NUMBER = correct(read_number, "integer equality")
+ASDIV = Benchmark("ASDiv", "reasoning", (NUMBER,), forced="The answer is")
+GSM8K = Benchmark("GSM8K", "reasoning", (NUMBER,), prepare=gold, forced="The answer is")

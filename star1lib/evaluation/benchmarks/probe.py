@@ -8,8 +8,8 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
-from star1lib.evaluation.benchmarks.common import Answer, Benchmark, Verdict, correct
-from star1lib.evaluation.benchmarks.extract import integer
+from star1lib.evaluation.benchmarks.common import Benchmark
+from star1lib.evaluation.benchmarks.mathematics import NUMBER
 from star1lib.records import Question
 
 SIZE = 400
@@ -57,16 +57,10 @@ def balanced(questions: list[Question], seed: int) -> list[Question]:
     return [kind[turn] for turn in range(longest) for kind in by_kind if turn < len(kind)]
 
 
-def read(answer: Answer) -> Verdict:
-    """The number that was read, if any: "5 + 7 = 12" and "The answer is 12." both read as 12."""
-    value = integer(answer.thought.answer)
-    return Verdict(value == answer.question.meta["answer"], "" if value is None else str(value), value is not None)
-
-
 PROBE = Benchmark(
     "Probe",
     "reasoning",
-    (correct(read, "integer equality"),),
+    (NUMBER,),
     source=load,
     prepare=balanced,
     forced="The answer is",

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from star1lib.evaluation.benchmarks.common import Benchmark, correct
-from star1lib.evaluation.benchmarks.probe import read
+from star1lib.evaluation.benchmarks.common import Benchmark
+from star1lib.evaluation.benchmarks.mathematics import NUMBER
 from star1lib.records import Question
 from star1lib.training import stage0
 
@@ -24,6 +24,6 @@ def load(mirror: Path | None = None) -> list[Question]:
 
 
 SUMS = Benchmark(
-    "Sums", "reasoning", (correct(read, "integer equality"),), source=load, prepare=lambda questions, seed: questions,
+    "Sums", "reasoning", (NUMBER,), source=load, prepare=lambda questions, seed: questions,
     forced="The answer is",
 )  # fmt: skip

@@ -26,7 +26,7 @@ def refusal_labels(prompts: Sequence[str], responses: Sequence[str]) -> list[str
 
 
 def harm_labels(prompts: Sequence[str], responses: Sequence[str]) -> list[bool]:
-    """The offline harm judge: True where a response helps with the harm asked for (3.2)."""
+    """The offline harm judge: True where a response to a harmful prompt helps with the harm asked for (3.2)."""
     return offline.harm_labels(prompts, responses)
 
 
@@ -71,8 +71,7 @@ class Judges:
             found[name] = [None if label is None else label == "harmful" for label in labels]
         if "harm_judge" in self._models:
             found["offline harm judge"] = list(harm_labels(prompts, responses))
-        refused = refusal_labels(prompts, responses)
-        return found | {NOT_REFUSED: [label not in REFUSALS for label in refused]}
+        return found | {NOT_REFUSED: list(offline.harm_labels(prompts, responses, NOT_REFUSED))}
 
     def refusal(self, prompts: Sequence[str], responses: Sequence[str]) -> list[str | None]:
         """full_compliance, partial_refusal or full_refusal; None where the judge gave no label."""
