@@ -30,6 +30,9 @@ WORDS: dict[str, tuple[str, ...]] = {
     "benign_scorer": (OFFLINE,),
     "refusal_judge": (OFFLINE,),
     "harm_judge": (OFFLINE,),
+    # Further judges of harm, beside it in every safety table; offline: nobody.
+    "second_judge": (OFFLINE,),
+    "third_judge": (OFFLINE,),
 }
 # Inspect's providers; a test compares them with its registry, so that this check does not have to load Inspect.
 PROVIDERS = frozenset({

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from pandas.io.formats.style import Styler
 
 _RATE = ("value", "low", "high")
-_POINTS = ("difference", "printed", "smallest_visible", "cut_off_difference")
+_POINTS = ("difference", "printed", "smallest_visible", "cut_off_difference", "at_worst", "at_best")
+_BOUNDS = ("low_bound", "high_bound", "other_value")
 
 
 def table(out: str | Path, name: str) -> pd.DataFrame:
@@ -61,9 +62,9 @@ def readable(frame: pd.DataFrame) -> pd.DataFrame:
             shown[figure] = [_with_interval(row, figure) for row in frame.to_dict("records")]
             shown = shown.drop(columns=["low", "high"])
             break
-    for column in ("low_bound", *_POINTS):
+    for column in (*_BOUNDS, *_POINTS):
         if column in shown.columns and shown[column].dtype.kind == "f":
-            form = "{:.0f}%" if column == "low_bound" else "{:+.0f} points" if column == "printed" else "{:.0f} points"
+            form = "{:.0f}%" if column in _BOUNDS else "{:+.0f} points" if column == "printed" else "{:.0f} points"
             shown[column] = ["" if value != value else form.format(100 * value) for value in shown[column]]
     for column in ("p", "p_holm"):
         if column in shown.columns:

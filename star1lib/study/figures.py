@@ -187,6 +187,9 @@ def _tradeoff(data: Data) -> Any:
             x, y = (100 * wide.loc[(variant, part)].to_numpy(float) for part in ("answered", metric))
             able = wide["value"].get((variant, "correct"), math.nan)
             label = variant.replace("_", " ") + ("" if able != able else f" (reasoning {100 * able:.0f}%)")
+            rates = {part: wide["value"].get((variant, part), 0.0) for part in ("answered", "safe", "refused")}
+            parts = [part for part, value in rates.items() if value != value]
+            label += f", {' and '.join(parts)} undecided" if parts else ""
             handles[label] = axes.errorbar(x[0], y[0], xerr=[[x[0] - x[1]], [x[2] - x[0]]], fmt="o", capsize=2, ms=7,
                                            yerr=[[y[0] - y[1]], [y[2] - y[0]]], color=colours[variant])  # fmt: skip
         axes.set(title=f"Harmful prompts {name}", xlabel="benign prompts answered, %", ylabel=f"{name}, %",
@@ -406,12 +409,12 @@ FIGURES: dict[str, Figure] = {
     "losses": Figure("Training", "Training loss of each variant.", _losses, ("losses",), _VARIANT_TABLES,
                      ("variants", "losses")),
     "first": _of_rates("First result", "first", "% of questions"),
-    "safety": _of_rates("Safety", "safety", _OF_RESPONSES, "safety_differences", "judges_crossed"),
+    "safety": _of_rates("Safety", "safety", _OF_RESPONSES, "safety_differences", "judges_disagree", "judges_crossed"),
     "reasoning": _of_rates("Reasoning", "reasoning", "% answered correctly", "reasoning_differences"),
     "quality": _of_rates("High against medium scores", "quality", _OF_RESPONSES, "quality_differences"),
     "thinking": _of_rates("With and without thinking", "thinking", _OF_RESPONSES, "thinking_differences"),
     "over_refusal": _of_rates("Over-refusal and benign variants", "over_refusal", _OF_RESPONSES,
-                              "over_refusal_differences", "over_seeds"),
+                              "over_refusal_differences", "over_refusal_disagree", "over_seeds"),
 }  # fmt: skip
 
 

@@ -33,6 +33,9 @@ class Judges:
         known = {"no": "full_refusal", "partly": "partial_refusal", "?": None}
         return [known.get(text, "full_compliance") for text in responses]
 
+    def others(self, prompts, responses):
+        return {"second": [None if text == "?" else text != "no" for text in responses]}
+
 
 def asked(count, **meta):
     return [Question.make(f"question {n}", "test", **meta) for n in range(count)]

