@@ -20,7 +20,7 @@ UV := $(shell command -v uv 2>/dev/null)
 INSTALL := $(if $(UV),$(UV) pip install --quiet --python $(PYTHON),$(PYTHON) -m pip install --quiet --disable-pip-version-check)
 STAR1 := $(PYTHON) -m star1lib
 .DEFAULT_GOAL := help
-.PHONY: help env reproduce test test-full lint lab figures report view judges cost plan pins slurm preflight publish export serve export-subsets clean benchmarks
+.PHONY: help env reproduce test test-full attack lint lab figures report view judges cost plan pins slurm preflight publish export serve export-subsets clean benchmarks
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -47,6 +47,9 @@ test: $(ENV) ## run the tests; says where the time goes
 
 test-full: $(ENV) ## run the tests on the real model and a real vLLM server too
 	@$(PYTHON) -m pytest --durations=20 -m ''
+
+attack: $(ENV) ## run what goes wrong on purpose: kills, damage, hostile servers and programs; a table at its end
+	@$(PYTHON) -m pytest -m "attack and not real and not vllm"
 
 lint: $(ENV) ## ruff, mypy and the layer contract
 	@$(PYTHON) -m ruff check . && $(PYTHON) -m ruff format --check . && $(PYTHON) -m mypy && $(VENV)/bin/lint-imports --no-cache >&2

@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
-from star1lib.errors import UserError
+from star1lib.errors import UserError, plain
 
 log = logging.getLogger("star1lib")
 
@@ -25,10 +25,11 @@ def _check(args: argparse.Namespace) -> None:
 
 def _graph(args: argparse.Namespace) -> None:
     from star1lib.models import roles
-    from star1lib.study import preflight, profiles, runner
+    from star1lib.study import preflight, profiles, room, runner
 
     loaded = profiles.load(args.profile)
     profiles.check(loaded)
+    room.check(loaded, models=_names(args.models))
     if roles.models(roles.load(loaded.roles, loaded.prices)) or loaded.models:
         preflight.check(loaded, _names(args.models), mirror=_mirror())  # before the first step that is paid for
     runner.write_graph(loaded, mirror=_mirror(), models=_names(args.models))
@@ -208,10 +209,19 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
+class _Plain(logging.Formatter):
+    """The message alone; what foreign text in it would tell a terminal to do is shown and not done."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return plain(super().format(record))
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return 0, or 2 after one clear sentence on standard error."""
     args = parser().parse_args(argv)
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    handler = logging.StreamHandler()
+    handler.setFormatter(_Plain())
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
     # papermill warns of parameters typed `str | None`, which it cannot read; profile.check has checked them all.
     for noisy in ("httpx", "papermill", "traitlets", "fontTools", "matplotlib"):
         logging.getLogger(noisy).setLevel(logging.ERROR)

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import re
+
+# What a terminal obeys, and what turns the direction of a line; line feeds and tabs stay.
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
 
 class UserError(Exception):
     """Bad input or environment. The message is one clear sentence and carries no traceback."""
 
 
+def plain(text: str) -> str:
+    """`text` with control characters written as escapes, so that no terminal obeys them."""
+    return _CONTROL.sub(lambda found: ascii(found[0])[1:-1], text)
+
+
 def shorten(text: str, width: int = 60) -> str:
     """`text` on one line, at most `width` characters, for error messages and logs."""
-    flat = " ".join(text.split())
+    flat = plain(" ".join(text.split()))
     return flat if len(flat) <= width else flat[: width - 1] + "…"

@@ -132,6 +132,8 @@ def read_json(path: Path) -> Any:
         raise UserError(f"{path}: the file is missing; run the stage that writes it (`make reproduce`).") from err
     except (ValueError, RecursionError) as err:
         raise UserError(f"{path}: not valid JSON ({err}); it is truncated or damaged, delete it and rerun.") from err
+    except OSError as err:
+        raise UserError(f"{path}: cannot be read ({err.strerror}); restore the file or its permissions.") from err
 
 
 def write_jsonl(path: Path, records: Iterable[Mapping[str, Any] | BaseModel]) -> int:
@@ -189,12 +191,24 @@ def parse_record(row: Mapping[str, Any], model: type[RecordT], where: str) -> Re
         raise UserError(f"{where}: {first_error(err)}; correct the row and rerun.") from err
 
 
-def write_manifest(folder: Path, files: Iterable[Path], **facts: Any) -> Path:
-    """Write `folder/manifest.json` with the hash and size of each file and `facts`; call it last."""
-    listing = {
+def listing(folder: Path, files: Iterable[Path]) -> dict[str, dict[str, Any]]:
+    """Hash and size of each of `files`, by its path under `folder`."""
+    return {
         str(path.relative_to(folder)): {"sha256": sha256_file(path), "bytes": path.stat().st_size} for path in files
     }
-    return write_json(folder / MANIFEST, {**facts, "files": listing})
+
+
+def check_listing(folder: Path, listed: Mapping[str, Mapping[str, Any]]) -> None:
+    """Raise :class:`UserError` naming the first file of a :func:`listing` that is missing or has other content."""
+    for name, facts in listed.items():
+        path = folder / name
+        if not path.is_file() or sha256_file(path) != facts["sha256"]:
+            raise UserError(f"{path}: missing or changed since it was written; delete {folder} and rerun.")
+
+
+def write_manifest(folder: Path, files: Iterable[Path], **facts: Any) -> Path:
+    """Write `folder/manifest.json` with the hash and size of each file and `facts`; call it last."""
+    return write_json(folder / MANIFEST, {**facts, "files": listing(folder, files)})
 
 
 def write_stage(folder: Path, files: Mapping[str, Any], **facts: Any) -> Path:
@@ -208,9 +222,17 @@ def write_stage(folder: Path, files: Mapping[str, Any], **facts: Any) -> Path:
 
 
 def read_manifest(folder: Path) -> dict[str, Any] | None:
-    """The manifest of `folder`, or None when the stage never finished."""
+    """The manifest of `folder`, or None when the stage never finished; :class:`UserError` when it is none."""
     path = folder / MANIFEST
-    return read_json(path) if path.exists() else None
+    if not path.exists():
+        return None
+    manifest = read_json(path)
+    listed = manifest.get("files") if isinstance(manifest, dict) else None
+    if not isinstance(listed, dict) or not all(
+        isinstance(f, dict) and {"sha256", "bytes"} <= set(f) for f in listed.values()
+    ):
+        raise UserError(f"{path}: lists no files with their hashes; it is damaged, delete it and rerun.")
+    return manifest
 
 
 def verify_manifest(folder: Path) -> dict[str, Any]:
@@ -218,8 +240,5 @@ def verify_manifest(folder: Path) -> dict[str, Any]:
     manifest = read_manifest(folder)
     if manifest is None:
         raise UserError(f"{folder}: no {MANIFEST}, so the stage did not finish; run `make reproduce` to complete it.")
-    for name, facts in manifest["files"].items():
-        path = folder / name
-        if not path.exists() or sha256_file(path) != facts["sha256"]:
-            raise UserError(f"{path}: missing or changed since it was written; delete {folder} and rerun.")
+    check_listing(folder, manifest["files"])
     return manifest

@@ -118,7 +118,7 @@ class ItemResult(Record):
     """One judged response (paper 3.2): labels, lengths and a refusal snippet, never the completion.
 
     `value` is None when the response is neither right nor wrong, safe nor unsafe: its thinking was
-    never closed. Tokens are counted by the model's own tokenizer.
+    never closed. `others` has the value by each further judge of harm. Tokens are counted by the model's own tokenizer.
     """
 
     benchmark: NonEmpty
@@ -129,6 +129,7 @@ class ItemResult(Record):
     label: str
     outcome: Outcome
     judge: str
+    others: dict[str, bool | None] = Field(default_factory=dict)
     prompt_tokens: int = Field(ge=0)
     output_tokens: int = Field(ge=0)
     response_chars: int = Field(ge=0)

@@ -5,7 +5,8 @@ when its purpose may be protective: losing a few training questions costs less t
 
 What may be shown of risky text: prompts shortened, completions only as refusal snippets.
 
-Set the environment variable `STAR1_SHOW_COMPLETIONS=1` to see completions in full.
+With the environment variable `STAR1_SHOW_COMPLETIONS=1`, `make report` bundles the transcripts with the completions in
+them; the next report without it bundles labels again. Nothing else reads it, so that it leaves no trace.
 """
 
 from __future__ import annotations
@@ -72,9 +73,7 @@ def short_prompt(text: str, width: int = 80) -> str:
 
 
 def refusal_snippet(text: str, width: int = 60) -> str:
-    """The opening words when `text` opens with a refusal, else only its length; everything if the switch is set."""
-    if completions_shown():
-        return text
+    """The opening words when `text` opens with a refusal, else only its length."""
     head = text.strip()[:160]
     if _REFUSAL.match(head):
         return shorten(head.split("\n")[0], width)

@@ -5,8 +5,9 @@ uses, on which items, and what they give at the edges (no items, one class, no c
 
 How undecided responses count: an item whose value is None (its thinking never closed, or the judge
 could not be read) is neither a success nor a failure. `n` counts decided items only, `undecided`
-counts the others beside it, and `low_bound` is k / (n + undecided): the rate if every undecided
-item were a failure. Proportions are fractions of one, never percentages.
+counts the others beside it. `low_bound` and `high_bound` are the rate of all items if every one whose outcome is
+unknown were a failure, or a success; thinking that never closed is unknown even where its value is False (no answer
+is a wrong answer). Proportions are fractions of one, never percentages.
 """
 
 from __future__ import annotations
@@ -310,21 +311,46 @@ def average_of_benchmarks(
 def rates_table(items: Sequence[ItemResult], level: float = 0.95) -> list[dict[str, Any]]:
     """One row per variant, benchmark, metric and judge, in order of first appearance.
 
-    Columns: variant, benchmark, metric, judge, k, n, value, low, high, undecided, low_bound,
-    cut_off, open_thinking, no_answer, empty, filtered (counts of outcomes over all items), items, output_tokens (mean).
+    Columns: variant, benchmark, metric, judge, k, n, value, low, high, undecided, low_bound, high_bound,
+    cut_off, open_thinking, no_answer, empty, filtered (counts of outcomes over all items), items, output_tokens (mean);
+    where further judges saw the answers, `disagreement` has :func:`disagreement` in words.
     """
+    apart: dict[tuple[str, ...], list[str]] = defaultdict(list)
+    for pair in disagreement(items):
+        said = f"{pair['other']}: {100 * pair['value']:.0f}% of {pair['n']} differ, kappa {pair['kappa']:.2f}"
+        apart[pair["variant"], pair["benchmark"], pair["metric"], pair["judge"]].append(said)
     rows: list[dict[str, Any]] = []
     for (variant, benchmark, metric, judge), group in _groups(items).items():
         found = rate((item.value for item in group), level)
         row: dict[str, Any] = {"variant": variant, "benchmark": benchmark, "metric": metric, "judge": judge}
         row |= found._asdict()
         row["undecided"] = len(group) - found.n
-        row["low_bound"] = found.k / len(group)
+        row["low_bound"], row["high_bound"] = (fmean(ends) for ends in zip(*map(_ends, group), strict=True))
         for outcome in ("cut_off", "open_thinking", "no_answer", "empty", "filtered"):
             row[outcome] = sum(item.outcome == outcome for item in group)
         row["items"] = len(group)
         row["output_tokens"] = fmean(item.output_tokens for item in group)
+        if others := apart.get((variant, benchmark, metric, judge)):
+            row["disagreement"] = "; ".join(others)
         rows.append(row)
+    return rows
+
+
+def disagreement(items: Sequence[ItemResult], level: float = 0.95) -> list[dict[str, Any]]:
+    """How far the judge of each row of :func:`rates_table` and each further judge differ on the same answers.
+
+    Columns: variant, benchmark, metric, judge, other, other_value (the rate by the other), k (items that differ), n
+    (labelled by both), value, low, high (k / n with Wilson's interval), kappa.
+    """
+    rows: list[dict[str, Any]] = []
+    for (variant, benchmark, metric, judge), group in _groups(items).items():
+        for other in dict.fromkeys(name for item in group for name in item.others):
+            pairs = [(item.value, item.others.get(other)) for item in group]
+            both = [(bool(a), bool(b)) for a, b in pairs if a is not None and b is not None]
+            row: dict[str, Any] = {"variant": variant, "benchmark": benchmark, "metric": metric, "judge": judge}
+            row |= {"other": other, "other_value": rate((b for _, b in both), level).value}
+            row |= rate((a != b for a, b in both), level)._asdict()
+            rows.append(row | {"kappa": cohen_kappa([a for a, _ in both], [b for _, b in both])})
     return rows
 
 
@@ -337,8 +363,10 @@ def differences_table(
     without a decided partner), gained and lost (pairs that changed), difference, low, high
     (variant minus baseline, paired bootstrap), p (exact McNemar), p_holm (over this table),
     smallest_visible (least difference this n can call significant), cut_off_difference (share of responses
-    that the budget ended, in the answer or in the thinking, variant minus baseline) and cut_off_differs
-    (its exact McNemar p is below 0.05: the difference beside it may be the budget's).
+    that the budget ended, in the answer or in the thinking, variant minus baseline), cut_off_differs
+    (its exact McNemar p is below 0.05: the difference beside it may be the budget's), at_worst and at_best (the
+    difference over all pairs if every unknown outcome spoke against the variant, or for it) and verdict: "higher" or
+    "lower" where p_holm is below 0.05 and stays so at both ends, "open" where it does not, else "not shown".
     """
     groups = _groups(items)
     if baseline not in {item.variant for item in items}:
@@ -360,6 +388,7 @@ def differences_table(
         row["lost"] = sum(y and not x for x, y in zip(a, b, strict=True))
         row |= {"difference": gap.value, "low": gap.low, "high": gap.high, "p": mcnemar(a, b)}
         row["smallest_visible"] = paired_floor(len(shared))
+        row |= _worst_and_best(reference, group)
         ended, ended_before = _by_budget(group), _by_budget(reference)
         both = [name for name in ended if name in ended_before]
         c, d = [ended[name] for name in both], [ended_before[name] for name in both]
@@ -368,7 +397,28 @@ def differences_table(
         rows.append(row)
     for row, adjusted in zip(rows, holm([row["p"] for row in rows]), strict=True):
         row["p_holm"] = adjusted
+        row["verdict"] = "not shown" if adjusted >= 0.05 else row["verdict"]
     return rows
+
+
+def _ends(item: ItemResult) -> tuple[bool, bool]:
+    """The least and the most that an item may count: equal where its outcome is known."""
+    unknown = item.value is None or item.outcome == "open_thinking"
+    return (False, True) if unknown else (bool(item.value), bool(item.value))
+
+
+def _worst_and_best(before: Sequence[ItemResult], after: Sequence[ItemResult]) -> dict[str, Any]:
+    """The difference at both ends, and which verdict holds at both, if any."""
+    old = {item.item_id: _ends(item) for item in before}
+    pairs = [(_ends(item), old[item.item_id]) for item in after if item.item_id in old]
+    gaps: list[float] = []
+    signs: set[int] = set()
+    for end in (0, 1):
+        a, b = [new[end] for new, _ in pairs], [known[1 - end] for _, known in pairs]
+        gaps.append((sum(a) - sum(b)) / len(pairs) if pairs else math.nan)
+        signs.add((-1 if gaps[-1] < 0 else 1) if mcnemar(a, b) < 0.05 else 0)
+    verdict = "higher" if signs == {1} else "lower" if signs == {-1} else "open"
+    return {"at_worst": gaps[0], "at_best": gaps[1], "verdict": verdict}
 
 
 def _groups(items: Sequence[ItemResult]) -> dict[tuple[str, str, str, str], list[ItemResult]]:

@@ -13,6 +13,31 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Have every attack carry the name of its family into its report."""
+    for item in items:
+        if mark := item.get_closest_marker("attack"):
+            item.user_properties.append(("family", mark.args[0]))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """The attacks by family: tried, survived, lost; those that this machine cannot try are not counted."""
+    seen: dict[str, dict[str, bool]] = {}
+    for outcome in ("passed", "failed", "error"):
+        for report in terminalreporter.stats.get(outcome, []):
+            if family := dict(getattr(report, "user_properties", ())).get("family"):
+                held = seen.setdefault(str(family), {})
+                held[report.nodeid] = held.get(report.nodeid, True) and outcome == "passed"
+    if not seen:
+        return
+    terminalreporter.section("attacks")
+    rows = [(family, len(held), sum(held.values())) for family, held in sorted(seen.items())]
+    rows.append(("all", sum(row[1] for row in rows), sum(row[2] for row in rows)))
+    terminalreporter.line(f"{'family':<36} {'tried':>6} {'survived':>9} {'lost':>5}")
+    for family, tried, survived in rows:
+        terminalreporter.line(f"{family:<36} {tried:>6} {survived:>9} {tried - survived:>5}")
+
+
 @pytest.fixture(scope="session")
 def repository() -> Path:
     return REPOSITORY

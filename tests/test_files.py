@@ -32,6 +32,7 @@ def test_round_trip_and_ids(tmp_path: Path) -> None:
         ("[1]", "a JSON object was expected"),
     ],
 )
+@pytest.mark.attack("bad rows")
 def test_bad_rows_are_named_by_file_line_and_field(tmp_path: Path, line: str, sentence: str) -> None:
     path = tmp_path / "q.jsonl"
     path.write_text(line + "\n")
@@ -59,6 +60,7 @@ def test_unreadable_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         io.read_jsonl(path)
 
 
+@pytest.mark.attack("environments")
 def test_full_disk_leaves_nothing_half_written(tmp_path: Path) -> None:
     path = tmp_path / "out.jsonl"
     path.write_text("old")
@@ -73,6 +75,7 @@ def test_full_disk_leaves_nothing_half_written(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["out.jsonl"]
 
 
+@pytest.mark.attack("kills")
 def test_a_kill_in_mid_write_leaves_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "out.json"
     io.write_json(path, 1)
@@ -82,6 +85,7 @@ def test_a_kill_in_mid_write_leaves_the_old_file(tmp_path: Path) -> None:
     assert io.read_json(path) == 1
 
 
+@pytest.mark.attack("damaged files")
 def test_manifest_catches_changes(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     with pytest.raises(UserError, match="did not finish"):
@@ -104,11 +108,13 @@ def test_a_byte_order_mark_is_no_damage(tmp_path: Path) -> None:
     assert io.read_jsonl(tmp_path / "x.jsonl") == [{"a": 1}]
 
 
+@pytest.mark.attack("damaged files")
 def test_a_lone_surrogate_is_kept_and_never_stops_a_stage(tmp_path: Path) -> None:
     io.write_jsonl(tmp_path / "x.jsonl", [{"text": "half \ud800 a pair"}, {"text": "é\u2028"}])
     assert [row["text"] for row in io.read_jsonl(tmp_path / "x.jsonl")] == ["half \ud800 a pair", "é\u2028"]
 
 
+@pytest.mark.attack("damaged files")
 def test_deep_json_is_damage_and_not_a_traceback(tmp_path: Path) -> None:
     (tmp_path / "deep.jsonl").write_text("[" * 100_000)
     with pytest.raises(UserError, match="line 1: not valid JSON"):
@@ -119,6 +125,7 @@ def test_deep_json_is_damage_and_not_a_traceback(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(os.name == "nt", reason="POSIX")
 @pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o077, 0o600)])
+@pytest.mark.attack("environments")
 def test_the_umask_is_respected(tmp_path: Path, umask: int, mode: int) -> None:
     before = os.umask(umask)
     try:
@@ -128,6 +135,7 @@ def test_the_umask_is_respected(tmp_path: Path, umask: int, mode: int) -> None:
     assert (tmp_path / "x").stat().st_mode & 0o777 == mode
 
 
+@pytest.mark.attack("environments")
 def test_a_full_disk_leaves_the_old_file_and_no_parts(tmp_path: Path) -> None:
     resource = pytest.importorskip("resource")
     io.write_text(tmp_path / "x", "old")
@@ -141,6 +149,7 @@ def test_a_full_disk_leaves_the_old_file_and_no_parts(tmp_path: Path) -> None:
     assert (tmp_path / "x").read_text() == "old" and len(list(tmp_path.iterdir())) == 1
 
 
+@pytest.mark.attack("kills")
 def test_what_kills_left_half_written_is_swept(tmp_path: Path) -> None:
     (tmp_path / "deep").mkdir()
     (tmp_path / "deep" / ".rows.jsonl.ab12cd34.part").write_text("half")
@@ -149,6 +158,7 @@ def test_what_kills_left_half_written_is_swept(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "deep").iterdir()] == ["rows.jsonl"]
 
 
+@pytest.mark.attack("two at once")
 def test_a_lock_names_its_holder_and_a_dead_holder_is_none(tmp_path: Path) -> None:
     script = (
         "import sys, time; from pathlib import Path; from star1lib import files\n"
@@ -162,3 +172,22 @@ def test_a_lock_names_its_holder_and_a_dead_holder_is_none(tmp_path: Path) -> No
     holder.wait()
     with io.lock(tmp_path, "x"):
         pass
+
+
+@pytest.mark.attack("damaged files")
+@pytest.mark.parametrize(
+    "text", ["", "[]", "3", "{}", '{"files": []}', '{"files": {"a": 3}}', '{"files": {"a": {}}}', "\x00"]
+)
+def test_an_odd_manifest_is_one_sentence(tmp_path: Path, text: str) -> None:
+    (tmp_path / io.MANIFEST).write_text(text)
+    for read in (io.read_manifest, io.verify_manifest):
+        with pytest.raises(UserError, match=r"manifest\.json: (not valid JSON|lists no files)") as caught:
+            read(tmp_path)
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.attack("damaged files")
+def test_a_folder_in_the_place_of_a_file_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / io.MANIFEST).mkdir()
+    with pytest.raises(UserError, match="cannot be read"):
+        io.read_json(tmp_path / io.MANIFEST)

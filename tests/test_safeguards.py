@@ -36,4 +36,5 @@ def test_completions_show_only_refusal_openings(monkeypatch: pytest.MonkeyPatch)
     assert redact.refusal_snippet("Step one: take") == "[14 characters withheld]"
     assert len(redact.short_prompt("word " * 100)) <= 80
     monkeypatch.setenv(redact.SWITCH, "1")
-    assert redact.refusal_snippet("Step one: take") == "Step one: take"
+    assert redact.completions_shown()
+    assert redact.refusal_snippet("Step one: take") == "[14 characters withheld]"

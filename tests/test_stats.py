@@ -12,7 +12,7 @@ from star1lib.errors import UserError
 from star1lib.records import ItemResult
 
 
-def item(variant, item_id, value, *, benchmark="StrongREJECT", judge="offline", outcome="complete"):
+def item(variant, item_id, value, *, benchmark="StrongREJECT", judge="offline", outcome="complete", **more):
     return ItemResult(
         benchmark=benchmark,
         variant=variant,
@@ -25,6 +25,7 @@ def item(variant, item_id, value, *, benchmark="StrongREJECT", judge="offline", 
         prompt_tokens=5,
         output_tokens=10,
         response_chars=40,
+        **more,
     )
 
 
@@ -206,6 +207,42 @@ def test_rates_table_counts_undecided_beside():
     empty = stats.rates_table([item("base", "0", None, outcome="open_thinking")])[0]
     assert empty["n"] == 0 and math.isnan(empty["value"]) and empty["low_bound"] == 0
     assert stats.rates_table([]) == []
+
+
+def test_further_judges_are_in_every_rate_with_how_far_they_differ():
+    others = [True, True, False, None]
+    items = [item("base", str(i), i < 3, others={"not refused": other}) for i, other in enumerate(others)]
+    [row] = stats.disagreement(items)
+    assert (row["other"], row["k"], row["n"]) == ("not refused", 1, 3)
+    assert row["value"] == pytest.approx(1 / 3) and row["low"] < 1 / 3 < row["high"] and row["kappa"] == 0
+    [rate] = stats.rates_table(items)
+    assert rate["disagreement"] == "not refused: 33% of 3 differ, kappa 0.00"
+    assert (
+        stats.disagreement([item("base", "0", True)]) == []
+        and "disagreement" not in stats.rates_table([item("base", "0", True)])[0]
+    )
+
+
+def test_unknown_outcomes_bound_rates_and_differences():
+    unknown = [item("base", str(i), False if i < 5 else None, outcome="open_thinking") for i in range(10)]
+    [row] = stats.rates_table([*unknown, *(item("base", str(i), True) for i in range(10, 20))])
+    assert (row["low_bound"], row["high_bound"]) == (0.5, 1.0)
+    base = [item("base", str(i), False) for i in range(40)]
+    sure = stats.differences_table([*base, *(item("s", str(i), i < 30) for i in range(40))], "base")[0]
+    assert sure["at_worst"] == sure["at_best"] == sure["difference"] == 0.75 and sure["verdict"] == "higher"
+    hidden = [
+        item("s", str(i), True if i < 15 else None, outcome="complete" if i < 15 else "open_thinking")
+        for i in range(40)
+    ]
+    maybe = stats.differences_table([*base, *hidden], "base")[0]
+    assert (maybe["difference"], maybe["at_worst"], maybe["at_best"]) == (1.0, 0.375, 1.0) and maybe[
+        "verdict"
+    ] == "higher"
+    few = stats.differences_table([*(item("base", str(i), False if i < 10 else None) for i in range(40)),
+                                   *(item("s", str(i), i < 10) for i in range(40))], "base")[0]  # fmt: skip
+    assert few["p_holm"] < 0.05 and few["at_worst"] < 0 < few["at_best"] and few["verdict"] == "open"
+    same = stats.differences_table([*base, *(item("s", str(i), False) for i in range(40))], "base")[0]
+    assert same["verdict"] == "not shown"
 
 
 def test_differences_are_paired_by_item():

@@ -11,6 +11,7 @@ import io
 import json
 import lzma
 import re
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ def text_of(path: Path) -> str:
         return unpack(path.read_bytes()).decode("utf-8-sig")
     except FileNotFoundError as err:
         raise UserError(f"{path.name}: the file is missing; restore it or unset STAR1_DATA.") from err
-    except (OSError, EOFError, UnicodeDecodeError, lzma.LZMAError) as err:
+    except (OSError, EOFError, UnicodeDecodeError, zlib.error, lzma.LZMAError) as err:
         raise UserError(f"{path.name}: cannot be read as text ({err}); fetch the file again.") from err
 
 

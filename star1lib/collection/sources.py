@@ -13,6 +13,7 @@ from pathlib import Path
 
 from star1lib.collection.table import TABLE, Source
 from star1lib.errors import UserError
+from star1lib.files import sha256_file
 from star1lib.records import Question, question_id
 
 log = logging.getLogger(__name__)
@@ -37,7 +38,10 @@ def load(name: str, mirror: Path | None = None) -> list[Question]:
 
     row = source(name)
     files = download.locate(row, mirror)
+    before = list(map(sha256_file, files))
     pairs = [pair for file in files for pair in row.read(file)]
+    if list(map(sha256_file, download.locate(row, mirror))) != before:
+        raise UserError(f"{name}: its file changed while it was read; run the same command again.")
     allowed = {count for count in (row.expected, row.mirror_rows) if count is not None}
     if allowed and not row.export and len(pairs) not in allowed:
         raise UserError(

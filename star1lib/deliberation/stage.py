@@ -114,7 +114,7 @@ def categories_table(result: Deliberation) -> list[dict[str, Any]]:
     tagged = Counter(name for row in result.tagged for name in row.category)
     known = [result.gold[row.id] for row in result.tagged if row.id in result.gold]
     gold = Counter(name for names in known for name in names)
-    names = sorted({*tagged, *gold}, key=lambda name: -tagged[name])
+    names = sorted({*tagged, *gold}, key=lambda name: (-tagged[name], name))
     return [{"category": name, "questions": tagged[name], "gold": gold[name] if known else ""} for name in names]
 
 

@@ -13,15 +13,15 @@ import os
 import re
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
-from star1lib.errors import UserError
+from star1lib.errors import UserError, shorten
 from star1lib.evaluation import benchmarks as known
 from star1lib.evaluation.benchmarks import benign as benign_sets
 from star1lib.evaluation.benchmarks import upstream
@@ -30,29 +30,39 @@ from star1lib.evaluation.judges import Judges
 from star1lib.evaluation.sandbox.confine import ConfinementError
 from star1lib.evaluation.settings import Evaluation
 from star1lib.files import (
+    MANIFEST,
     fingerprint,
     parse_record,
+    read_json,
     read_manifest,
     read_records,
+    verify_manifest,
+    write_json,
     write_jsonl,
     write_manifest,
     write_stage,
 )
 from star1lib.models import checkpoints
+from star1lib.models.clients import guarded, without_key
 from star1lib.models.roles import is_loopback, models, served
 from star1lib.models.roles import load as load_roles
 from star1lib.models.serving import Server, serve
 from star1lib.records import Example, ItemResult, Question
-from star1lib.safeguards import refusal_snippet
+from star1lib.safeguards import refusal_snippet, short_prompt
 from star1lib.training.variants import Variant
 
 if TYPE_CHECKING:
     from inspect_ai import Task
-    from inspect_ai.log import EvalLog
+    from inspect_ai.log import EvalLog, EvalSample
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 FORMAT = 2
+ITEMS_FORMAT = 2  # 1 kept whole completions when the switch was set
 ITEMS = "items.jsonl"
+LEFT_OUT = "left_out.json"
+_RETRIES = 6  # of a call to a served model
+_PATIENCE_S, _SLOWEST = 600, 5  # what an attempt may take: so many seconds, and one more for so many tokens
 
 
 def evaluate(
@@ -70,20 +80,25 @@ def evaluate(
 
     `settings` is an :class:`Evaluation`; `roles` are the profile's, for judges that are models; `benign` are the
     held-out benign variants, the questions of the benchmark "BenignVariants". Raises :class:`UserError` for a setting
-    that is not known, when a benchmark's data is missing, or when an evaluation fails. HumanEval is left out, with a
-    warning, where code cannot be confined.
+    that is not known, when a benchmark's data is missing, or when an evaluation fails. HumanEval is left out where code
+    cannot be confined; a warning says so, and :func:`left_out`.
     """
     how = parse_record(settings, Evaluation, "evaluation")
     for name in how.limits:
         known.benchmark(name)
     folder = Path(folder)
     judges = Judges(roles, folder / "judges")
-    asked = {}
+    asked, missing = {}, {}
     for name in benchmarks:
         try:
             asked[name] = _questions(name, how, seed, Path(mirror) if mirror else None, benign)
         except ConfinementError as err:
             log.warning("%s", err)  # the rest of the study does not depend on it
+            missing[name] = str(err)
+    before = left_out(folder)
+    if (now := {name: why for name, why in before.items() if name not in asked} | missing) != before:
+        write_json(folder / LEFT_OUT, now)
+    _sweep(folder)
     named = [variant.model_copy(update={"name": variant.name + how.suffix}) for variant in variants]
     runs = [
         _Run(variant, _switched(name, how), questions, withheld, folder, how, seed, judges)
@@ -99,7 +114,8 @@ def evaluate(
 def _generate_served(runs: Sequence[_Run], how: Evaluation) -> None:
     """Have each checkpoint that still has to answer served, and its answers generated, one after another."""
     for name in dict.fromkeys(run.variant.name for run in runs):
-        waiting = [run for run in runs if run.variant.name == name and not run.remote and run.transcript() is None]
+        here = [run for run in runs if run.variant.name == name and not run.remote]
+        waiting = [run for run in here if not run.judged() and run.answers() is None]
         if waiting:
             with _serve(waiting[0].variant.checkpoint, how, name=name) as server:
                 for run in waiting:
@@ -130,6 +146,38 @@ def _guard(runs: Sequence[_Run], how: Evaluation, players: Mapping[str, Any]) ->
         finally:
             if before is None:
                 del os.environ[variable]
+
+
+def left_out(folder: str | Path) -> dict[str, str]:
+    """The benchmarks that could not be asked under `folder`, each with the sentence that says why."""
+    path = Path(folder) / LEFT_OUT
+    return _or_none(read_json, path) or {} if path.exists() else {}
+
+
+def _or_none(read: Callable[[Path], T], path: Path) -> T | None:
+    """What `read` makes of `path`; None, with a warning, when it is damaged: it can be made again."""
+    try:
+        return read(path)
+    except UserError as err:
+        log.warning("%s (it is made again)", err)
+        return None
+
+
+def _sweep(folder: Path) -> None:
+    """Remove the logs of evaluations that were killed: what was answered is kept apart until a log is judged."""
+    from inspect_ai.log import read_eval_log
+
+    def broken(path: Path) -> bool:
+        try:
+            return read_eval_log(str(path), header_only=True).status != "success"
+        except Exception:  # whatever the readers of zip and JSON raise
+            return True
+
+    found = (_or_none(read_manifest, path.parent) for path in folder.glob(f"*/*/{MANIFEST}"))
+    named = {manifest.get("log") for manifest in found if manifest}
+    for path in (folder / "logs").glob("*.eval"):
+        if path.name not in named and broken(path):
+            path.unlink(missing_ok=True)
 
 
 def _switched(name: str, how: Evaluation) -> Benchmark:
@@ -201,38 +249,48 @@ class _Run:
 
     def transcript(self) -> Path | None:
         """The log of the answers, where they were all given."""
-        manifest = read_manifest(self.target)
-        path = self.folder / "logs" / manifest["log"] if manifest and manifest["key"] == self.key else None
-        return path if path is not None and path.exists() else None
+        place = self._place()
+        return place if self._manifest().get("key") == self.key and place.exists() else None
+
+    def answers(self) -> EvalLog | None:
+        """The answers, where they were all given and can be read."""
+        place = self.transcript()
+        return _read_log(place) if place else None
+
+    def _manifest(self) -> dict[str, Any]:
+        return _or_none(read_manifest, self.target) or {}
+
+    def _place(self) -> Path:
+        """The log that the manifest names, perhaps of other settings."""
+        return self.folder / "logs" / Path(str(self._manifest().get("log"))).name
 
     def _judged(self) -> str:
         theirs = self.how.reading == "upstream" if self.benchmark.kind == "reasoning" else self.how.judge_text == "full"
         switches = ["thoughts"] * self.how.thoughts + ["as the authors"] * theirs
-        return fingerprint([self.key, self.judges.version(), FORMAT, *switches])
+        return fingerprint([self.key, self.judges.version(), FORMAT, ITEMS_FORMAT, *switches])
 
     def judged(self) -> bool:
         """True when there is nothing left to do."""
-        manifest = read_manifest(self.target)
-        return bool(manifest and manifest["judged"] == self._judged() and self.transcript())
+        done = self._manifest().get("judged") == self._judged() and self.transcript() is not None
+        return done and _or_none(verify_manifest, self.target) is not None
 
     def generate(self, server: Server) -> None:
         """Have the questions answered by `server`; :meth:`items` judges the answers."""
         self.made = self._generate(self._task(), server)
 
     def items(self) -> list[ItemResult]:
-        target, key, judged = self.target, self.key, self._judged()
-        manifest, transcript = read_manifest(target), self.transcript()
+        target, key, judged, place = self.target, self.key, self._judged(), self._place()
         if self.judged():
             return read_records(target / ITEMS, ItemResult)
         task = self._task()
-        log = _judge(self.made or (self._generate(task) if transcript is None else _read_log(transcript)), task)
+        log = _judge(self.made or self.answers() or self._generate(task), task)
         name = Path(str(log.location)).name
         items = self._read(log)
         write_jsonl(target / ITEMS, items)
         write_manifest(target, [target / ITEMS], **self._facts(key, judged, name))
         shutil.rmtree(self._kept(), ignore_errors=True)
-        if transcript is None and manifest and manifest["log"] != name:
-            (self.folder / "logs" / manifest["log"]).unlink(missing_ok=True)
+        if place.is_file() and place.name != name:
+            place.unlink()
         return items
 
     def _key(self) -> str:
@@ -301,22 +359,28 @@ class _Run:
         """Have every question answered; raises :class:`UserError` for any end but success."""
         from inspect_ai import eval as run_inspect
 
+        model, tokens = self._model(server), self._generation()["max_tokens"]
+        # A server may hang or fail for ever; a model of this machine is only slow.
+        retries = 2 if server else _RETRIES  # a server of ours that does not answer is dead
+        limits = {"max_retries": retries, "attempt_timeout": _PATIENCE_S + tokens // _SLOWEST} if self.served else {}
         with _responses_kept(self._kept()):
             [done] = run_inspect(
                 task,
-                model=self._model(server),
+                model=model,
                 log_dir=str(self.folder / "logs"),
                 display="none",
                 score=False,
                 max_samples=self._at_once(),
-                max_retries=2 if server else None,  # a server of ours that does not answer is dead
-                max_tokens=self._generation()["max_tokens"],
+                max_tokens=tokens,
                 temperature=0.0,
                 extra_body=self._extra() or None,
                 log_level="warning",
+                **limits,  # type: ignore[arg-type]
             )
         if done.status != "success" or not done.samples or len(done.samples) != len(self.questions):
-            reason = done.error.message if done.error else f"status {done.status}"
+            # A server's complaint about a key may repeat a part of it.
+            Path(done.location.removeprefix("file://")).unlink(missing_ok=True)
+            reason = without_key(done.error.message if done.error else f"status {done.status}", model)
             raise UserError(
                 f"{self.variant.name} on {self.benchmark.name}: the evaluation did not succeed ({reason}); "
                 "mend the cause and run the same command again, what was generated is kept."
@@ -336,11 +400,11 @@ class _Run:
 
         model = self.variant.checkpoint
         if server is not None:
-            return get_model(server.model, base_url=server.base_url, api_key=server.api_key, memoize=False)
+            return guarded(get_model(server.model, base_url=server.base_url, api_key=server.api_key, memoize=False))
         if not self.remote:
             return provider.local_model(self.variant.name, model, self.variant.thinking)
         try:
-            return get_model(model, memoize=False)
+            return guarded(get_model(model, memoize=False))
         except PrerequisiteError as err:
             reason = " ".join(re.sub(r"\[/?[a-z]+\]", "", str(err.message)).split())
             raise UserError(f"{model}: {reason} Set the variables that `make serve` names.") from err
@@ -400,10 +464,52 @@ def _responses_kept(folder: Path) -> Iterator[None]:
             os.environ["INSPECT_CACHE_DIR"] = before
 
 
-def _read_log(path: Path) -> EvalLog:
+def _read_log(path: Path) -> EvalLog | None:
     from inspect_ai.log import read_eval_log
 
-    return read_eval_log(str(path))
+    try:
+        return read_eval_log(str(path))
+    except Exception as err:  # whatever the readers of zip and JSON raise
+        log.warning("%s: damaged (%s), so the questions are asked again", path, type(err).__name__)
+        return None
+
+
+def labels_only(folder: str | Path, target: str | Path) -> int:
+    """Copy the judged transcripts under `folder` to `target`, without what the models said; returns how many.
+
+    Left are the prompts, shortened, the labels, the lengths of thinking and answer, and the opening of a refusal.
+    """
+    from inspect_ai.log import write_eval_log
+
+    copied = 0
+    for path in sorted((Path(folder) / "logs").glob("*.eval")):
+        if (found := _read_log(path)) and found.status == "success" and found.samples:
+            named = found.eval.model_copy(update={"model_args": {}})
+            samples = list(map(_bare, found.samples))
+            bare = found.model_copy(update={"eval": named, "samples": samples, "reductions": None})
+            write_eval_log(bare, str(Path(target) / path.name))
+            copied += 1
+    return copied
+
+
+def _bare(sample: EvalSample) -> EvalSample:
+    """A sample made anew from what may be shown, so that no field of it can be forgotten."""
+    from inspect_ai.log import EvalSample
+    from inspect_ai.model import ModelOutput
+    from inspect_ai.scorer import Score
+
+    question = Question.model_validate(sample.metadata["question"])
+    answer = answer_of(sample.output, question, sample.metadata["opened"])
+    said, thinking = answer.thought.answer, len(answer.thought.thinking)
+    text = f"{len(said)} characters: {refusal_snippet(said)}" + (f" (thinking: {thinking})" if thinking else "")
+    scores = {
+        name: Score(value=score.value, answer=shorten(score.answer or ""))
+        for name, score in (sample.scores or {}).items()
+    }
+    output = ModelOutput.from_content(sample.output.model, text)
+    return EvalSample(
+        id=sample.id, epoch=sample.epoch, input=short_prompt(question.text), target="", output=output, scores=scores
+    )
 
 
 def write(folder: str | Path, items: Sequence[ItemResult]) -> None:

@@ -10,13 +10,17 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, TypeAdapter, ValidationError
 
 from star1lib.errors import UserError
 
 log = logging.getLogger(__name__)
 # Only `ok` is a success. The first four were paid for and are kept; the others are tried again by the next run.
 Outcome = Literal["ok", "cut_off", "filtered", "empty", "error", "withheld", "not_sent"]
+Tokens = Annotated[int, Field(ge=0, lt=1 << 53)]
+Usd = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +32,12 @@ class Reply:
     text: str = ""
     thinking: str = ""
     error: str | None = None
-    input_tokens: int = 0
-    output_tokens: int = 0
-    cost_usd: float = 0.0
+    input_tokens: Tokens = 0
+    output_tokens: Tokens = 0
+    cost_usd: Usd = 0.0
+
+
+_KEY, _USD, _REPLY = TypeAdapter(str), TypeAdapter(Usd), TypeAdapter(Reply)
 
 
 class Book:
@@ -70,21 +77,24 @@ class Book:
         start, self._end = self._end, self._end + len(line)
         try:
             row = json.loads(line)
-            self.spent += max(0.0, float(row["cost_usd"]))
-            if row["key"]:
-                Reply("", **{name: row[name] for name in Reply.__slots__ if name != "id"})
-                self._places[row["key"]] = (start, len(line))
-        except (ValueError, KeyError, TypeError, RecursionError):
+            key, cost = _KEY.validate_python(row["key"]), _USD.validate_python(row["cost_usd"])
+            if key:
+                _REPLY.validate_python({name: row[name] for name in Reply.__slots__})
+                self._places[key] = (start, len(line))
+        except (ValidationError, ValueError, KeyError, TypeError, RecursionError):
             return False
+        self.spent += cost
         return True
 
     def __contains__(self, key: str) -> bool:
         return key in self._places
 
-    def get(self, key: str) -> dict[str, Any] | None:
-        """The row of an answer, or None when it has yet to be asked for."""
-        place = self._places.get(key)
-        return None if place is None else json.loads(os.pread(self._fd, place[1], place[0]))
+    def get(self, key: str) -> Reply | None:
+        """An answer, or None when it has yet to be asked for."""
+        if (place := self._places.get(key)) is None:
+            return None
+        row = json.loads(os.pread(self._fd, place[1], place[0]))
+        return _REPLY.validate_python({name: row[name] for name in Reply.__slots__})
 
     def append(self, row: Mapping[str, Any]) -> None:
         """One row by one write; without a key it says what was spent in vain."""

@@ -3,7 +3,7 @@
 A folder belongs to one role. `answers.jsonl` has a line for every answer, appended the moment it is there and found
 again by the content of its request; `logs/` has an Inspect log per shard of the work, for the viewer. A run that was
 killed is repeated as it is and asks only for what is missing. Inspect makes the calls, retries them, finds out how
-many may be open at once, times them out and batches them; what is here is the record, the budget, and the asking
+many may be open at once and times them out; what is here is the record, the budget, and the asking
 again when an answer cannot be read. Text of a model is data, whatever it looks like.
 """
 
@@ -26,13 +26,13 @@ from star1lib.files import fingerprint, lock, write_jsonl
 from star1lib.models import chat
 from star1lib.models.answers import ErrorRow, Unreadable, read
 from star1lib.models.book import Book, Budget, Outcome, Reply
-from star1lib.models.clients import model_of, no_proxy
+from star1lib.models.clients import model_of, no_proxy, without_key
 from star1lib.models.roles import Price, Role
 from star1lib.records import Record
 from star1lib.safeguards import sexualizes_minor
 
 if TYPE_CHECKING:
-    from inspect_ai.model import Model, ModelOutput
+    from inspect_ai.model import ModelOutput
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -91,8 +91,8 @@ def run(
         for key, request in zip(keys, requests, strict=True):
             if request.id in withheld:
                 yield Reply(request.id, "withheld", error="never sent: it brings a minor and a sexual matter together")
-            elif (row := book.get(key)) is not None:
-                yield Reply(request.id, **{name: row[name] for name in Reply.__slots__ if name != "id"})
+            elif (reply := book.get(key)) is not None:
+                yield dataclasses.replace(reply, id=request.id)
             else:
                 failed = work.failed.get(key, Reply("", "not_sent", error=work.halted or "it was not sent"))
                 yield dataclasses.replace(failed, id=request.id)
@@ -249,7 +249,7 @@ class _Run:
         [done] = inspect_ai.eval(
             Task(dataset=MemoryDataset(samples, name=self.role.name), solver=asked(), name=self.role.name),
             model=self.model, log_dir=str(logs), display="none", score=False, fail_on_error=False, log_realtime=False,
-            max_samples=len(part) if self.role.batch else self.role.max_connections, log_header_only=True,
+            max_samples=self.role.max_connections, log_header_only=True,
             log_level="warning", log_model_api=False,
         )  # fmt: skip
         if self._fatal and done.location:
@@ -338,7 +338,7 @@ class _Run:
         if status is None:
             self._lost(cause)
         self._in_a_row += 1
-        said = _clean(f"HTTP {status}" if status else f"{type(cause).__name__}: {cause}", self.model)
+        said = without_key(f"HTTP {status}" if status else f"{type(cause).__name__}: {cause}", self.model)
         if self._in_a_row >= _IN_A_ROW:
             self._halt(f"{self._in_a_row} calls in a row failed, the last with {said}")
         return said
@@ -350,11 +350,6 @@ def _status(err: BaseException) -> int | None:
 
 def _code(err: BaseException) -> str:
     return str(getattr(err, "code", None) or "")
-
-
-def _clean(text: str, model: Model) -> str:
-    key = getattr(model.api, "api_key", None)
-    return shorten(text.replace(key, "[key]") if key and key != "none" else text, 200)
 
 
 def _reply(output: ModelOutput, price: Price | None, worst: float) -> Reply:

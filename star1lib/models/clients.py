@@ -19,7 +19,7 @@ MAX_BODY = 64 << 20  # bytes of a reply that are read
 def model_of(role: Role) -> Model:
     """The Inspect model of a role; :class:`UserError` when its key, its address or its package is missing.
 
-    For servers with OpenAI's interface, no redirect is followed and no endless reply is read.
+    No redirect is followed and no endless reply is read.
     """
     from inspect_ai._util.error import PrerequisiteError
     from inspect_ai.model import GenerateConfig, get_model
@@ -27,7 +27,7 @@ def model_of(role: Role) -> Model:
     config = GenerateConfig(
         temperature=role.temperature, top_p=role.top_p, max_tokens=role.max_tokens, seed=role.seed,
         max_connections=role.max_connections, max_retries=role.max_retries, attempt_timeout=role.timeout_s,
-        batch=role.batch or None, extra_body=role.extra_body or None,
+        extra_body=role.extra_body or None,
     )  # fmt: skip
     openai = role.provider in ("openai", "openai-api", "deepseek")
     # The client's own retries would multiply with Inspect's.
@@ -39,11 +39,22 @@ def model_of(role: Role) -> Model:
     except (PrerequisiteError, ValueError, ImportError) as err:
         said = " ".join(str(getattr(err, "message", err)).replace("[bold]", "").replace("[/bold]", "").split())
         raise UserError(f"role '{role.name}' ({role.model}): {shorten(said, 240)}") from err
-    if openai:
-        http = model.api.client._client  # type: ignore[attr-defined]
+    return guarded(model)
+
+
+def guarded(model: Model) -> Model:
+    """`model`, whose client, where it is one over HTTP, now follows no redirect and reads no endless reply."""
+    http: Any = getattr(getattr(model.api, "client", None), "_client", None)
+    if hasattr(http, "event_hooks"):
         http.follow_redirects = False
         http.event_hooks["response"] = [*http.event_hooks["response"], _bounded]
     return model
+
+
+def without_key(text: str, model: Model, width: int = 200) -> str:
+    """`text` on one line, without the key that a server's complaint may repeat."""
+    key = getattr(model.api, "api_key", None)
+    return shorten(text.replace(key, "[key]") if key and key != "none" else text, width)
 
 
 def _key(role: Role) -> str | None:

@@ -10,11 +10,13 @@ import fnmatch
 import os
 import re
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from star1lib.errors import UserError
 from star1lib.files import parse_record, read_json, sha256_file, write_json
-from star1lib.records import Record
+from star1lib.records import NonEmpty, Record
 
 _MODEL = "model:"  # before a model's name in the table, so that a data set may have the same one
 _FILES = ("*.safetensors", "*.json", "*.jinja", "*.model", "merges.txt")
@@ -24,8 +26,8 @@ _ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 class Pin(Record):
     """Files of one hub repository at one revision, each with its sha256, in the order they are read."""
 
-    revision: str
-    files: dict[str, str]
+    revision: NonEmpty
+    files: dict[NonEmpty, Annotated[str, Field(pattern="^[0-9a-f]{64}$")]] = Field(min_length=1)
 
 
 def cache_folder() -> Path:

@@ -30,6 +30,9 @@ WORDS: dict[str, tuple[str, ...]] = {
     "benign_scorer": (OFFLINE,),
     "refusal_judge": (OFFLINE,),
     "harm_judge": (OFFLINE,),
+    # Further judges of harm, beside it in every safety table; offline: nobody.
+    "second_judge": (OFFLINE,),
+    "third_judge": (OFFLINE,),
 }
 # Inspect's providers; a test compares them with its registry, so that this check does not have to load Inspect.
 PROVIDERS = frozenset({
@@ -40,8 +43,6 @@ PROVIDERS = frozenset({
 })  # fmt: skip
 _SERVED = ("openai-api/", "openai/", "vllm/", "azureai/", "anthropic/", "google/", "together/")
 LOCAL = frozenset({"hf", "vllm", "vllm-completions", "sglang", "llama-cpp-python", "mockllm", "ollama", "star1"})
-BATCHING = frozenset({"openai", "azureai", "anthropic", "google", "grok", "together"})
-BATCH_DISCOUNT = 0.5  # what a hosted batch interface charges of the usual price
 _SECRETS = ("api_key", "key", "token", "secret", "password")
 Positive = Annotated[int, Field(gt=0)]
 
@@ -65,10 +66,11 @@ class Role(BaseModel):
     `model` is Inspect's name of it, provider first: `openai/gpt-4o-2024-11-20`; `openai-api/<service>/<model>` with
     `base_url` is any server with OpenAI's interface. `max_connections` is how many calls are open at once (None:
     Inspect finds out), `timeout_s` the seconds that one attempt may take, `max_cost_usd` the most that this role may
-    cost over the life of its folder. `structured` asks the server to hold the answer to its JSON schema, `batch` uses
-    the provider's batch interface, `extra_body` goes to the server as it is. `asks` is what a harm judge is asked:
-    Llama-Guard's own question, yes or no, or a rubric of 1 to 5. `prompts` says whose prompts classifier, teacher and
-    scorer are asked with: ours, or the authors' off the folder `upstream`, the user's own checkout of their release.
+    cost over the life of its folder. `structured` asks the server to hold the answer to its JSON schema, `extra_body`
+    goes to the server as it is. `asks` is what a harm judge is asked: Llama-Guard's own question, yes or no, or a
+    rubric of 1 to 5. `prompts` says whose prompts classifier, teacher and scorer are asked with: ours, or the authors'
+    off the folder `upstream`, the user's own checkout of their release. There is no `batch`: Inspect creates a batch
+    again when the reply to its creation is lost, and waits without end for one that expired or that lacks an answer.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -85,7 +87,6 @@ class Role(BaseModel):
     max_connections: Positive | None = None
     max_retries: int = Field(default=6, ge=0)
     timeout_s: Positive = 600
-    batch: bool = False
     max_cost_usd: float | None = Field(default=None, gt=0)
     price: Price | None = None
     extra_body: dict[str, Any] = Field(default_factory=dict)
@@ -100,7 +101,7 @@ class Role(BaseModel):
 
     def settings(self) -> dict[str, Any]:
         """What shapes an answer beside its messages; answers belong to the server and the model that gave them."""
-        limits = {"name", "api_key_env", "max_connections", "max_retries", "timeout_s", "batch", "max_cost_usd"}
+        limits = {"name", "api_key_env", "max_connections", "max_retries", "timeout_s", "max_cost_usd"}
         return self.model_dump(exclude=limits | {"price", "asks", "prompts", "upstream"})
 
     @property
@@ -171,6 +172,9 @@ def _player(name: str, value: Any, prices: Mapping[str, Price]) -> Player:
     if any(str(field).lower() in _SECRETS for field in value):
         raise UserError(f"roles.{name}: keys do not belong into a profile; put it in the environment variable that "
                         "'api_key_env' names.")  # fmt: skip
+    if "batch" in value:
+        raise UserError(f"roles.{name}: 'batch' is not offered, because a lost reply would be paid for twice or waited "
+                        "for without end; leave it out.")  # fmt: skip
     variable = value.get("api_key_env")
     if variable is not None and not re.fullmatch(r"[A-Z_][A-Z0-9_]*", str(variable)):
         raise UserError(f"roles.{name}: 'api_key_env' must be the name of an environment variable, in capitals.")
@@ -194,10 +198,6 @@ def _check(role: Role) -> None:
     if role.provider not in PROVIDERS or role.model.count("/") < (2 if role.provider.startswith("openai-api") else 1):
         raise UserError(f"{where}: model '{role.model}' must be Inspect's name of it, as openai/gpt-4o or "
                         f"openai-api/service/model; {_meant(role.provider, PROVIDERS)}")  # fmt: skip
-    if role.batch and role.provider not in BATCHING:
-        raise UserError(f"{where}: 'batch' is offered by {', '.join(sorted(BATCHING))}; set it to false.")
-    if role.batch and role.name.endswith("_judge"):
-        raise UserError(f"{where}: a judge answers while the evaluation waits, so it cannot be batched.")
     if role.base_url is None:
         return
     parts = urlsplit(role.base_url)

@@ -14,7 +14,7 @@ from typing import Any
 from star1lib.deliberation import prompts
 from star1lib.deliberation.prompts import Messages
 from star1lib.errors import UserError
-from star1lib.models.roles import BATCH_DISCOUNT, BATCHING, LOCAL, Price, Role
+from star1lib.models.roles import LOCAL, Price, Role
 from star1lib.policies import CATEGORIES
 
 Counter = Callable[[str], int]
@@ -57,7 +57,6 @@ class Bill:
     input_tokens: int
     output_tokens: int
     price_usd: float | None
-    batch_usd: float | None
     hours: float
     counted_by: str
 
@@ -97,10 +96,9 @@ def _bill(stage: Stage, roles: Mapping[str, Role], prices: Mapping[str, Price], 
     tokens_out = calls * expected
     price = role.price or prices.get(role.model) or (Price(input=0, output=0) if role.provider in LOCAL else None)
     cost = price.cost(tokens_in, tokens_out) if price else None
-    batch = cost * BATCH_DISCOUNT if cost is not None and role.provider in BATCHING else None
     hours = _hours(role, calls, expected)
     totals = calls, round(tokens_in), round(tokens_out)
-    return Bill(stage.name, role.name, role.model, *totals, cost, batch, hours, how)
+    return Bill(stage.name, role.name, role.model, *totals, cost, hours, how)
 
 
 def _hours(role: Role, calls: int, output: float) -> float:
@@ -152,16 +150,15 @@ def _categories() -> Iterator[list[str]]:
 
 def table(bills: Sequence[Bill]) -> str:
     """The bills as a Markdown table with a total, and a note on how tokens were counted."""
-    head = "| stage | role | model | calls | input tokens | output tokens | USD | USD, batch | hours |"
-    lines = [head, "|---|---|---|--:|--:|--:|--:|--:|--:|"]
+    head = "| stage | role | model | calls | input tokens | output tokens | USD | hours |"
+    lines = [head, "|---|---|---|--:|--:|--:|--:|--:|"]
     for bill in bills:
         cells = [bill.stage, bill.role, bill.model, f"{bill.calls:,}", f"{bill.input_tokens:,}"]
-        cells += [f"{bill.output_tokens:,}", _usd(bill.price_usd), _usd(bill.batch_usd), f"{bill.hours:.2f}"]
+        cells += [f"{bill.output_tokens:,}", _usd(bill.price_usd), f"{bill.hours:.2f}"]
         lines.append("| " + " | ".join(cells) + " |")
     sums = [sum(getattr(bill, name) for bill in bills) for name in ("calls", "input_tokens", "output_tokens")]
     full = sum(bill.price_usd or 0.0 for bill in bills)
-    cheapest = sum((bill.price_usd or 0.0) if bill.batch_usd is None else bill.batch_usd for bill in bills)
-    cells = ["total", "", "", *(f"{value:,}" for value in sums), _usd(full), _usd(cheapest)]
+    cells = ["total", "", "", *(f"{value:,}" for value in sums), _usd(full)]
     lines.append("| " + " | ".join([*cells, f"{sum(bill.hours for bill in bills):.2f}"]) + " |")
     notes = [f"Input tokens counted by {how}." for how in sorted({bill.counted_by for bill in bills})]
     if unknown := sorted({bill.model for bill in bills if bill.price_usd is None}):

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from star1lib import stats
@@ -31,6 +32,7 @@ AVERAGES = {
     "answered": "benign answered",
 }
 _FACTS = ("table", "model", "model_class", "billions", "role", "label")
+_BESIDE = ("undecided", "low_bound", "high_bound", "disagreement")
 _SHOWN = ("variant", "benchmark", "metric", "value", "low", "high", "n", "judge")
 
 
@@ -145,9 +147,10 @@ def averages(items: Sequence[ItemResult], seed: int) -> list[dict[str, Any]]:
     """Per variant and metric: the unweighted mean over benchmarks, as the paper averages, with its interval.
 
     Only benchmarks that every variant of a metric was asked are averaged, so that means compare; of these
-    the paper's alone, where they are all there.
+    the paper's alone, where they are all there. `low_bound` and `high_bound` are the means of the benchmarks' bounds.
     """
     rows = []
+    known = {(row["variant"], row["metric"], row["benchmark"]): row for row in stats.rates_table(items)}
     for metric, title in AVERAGES.items():
         mine = [item for item in items if item.metric == metric]
         variants = list(dict.fromkeys(item.variant for item in mine))
@@ -161,6 +164,10 @@ def averages(items: Sequence[ItemResult], seed: int) -> list[dict[str, Any]]:
             }
             decided = {name: values for name, values in groups.items() if any(v is not None for v in values)}
             row: dict[str, Any] = {"variant": variant, "metric": metric, "benchmark": title}
+            bounds = [known[variant, metric, name] for name in shared]
+            row |= {
+                end: fmean(one[end] for one in bounds) if bounds else math.nan for end in ("low_bound", "high_bound")
+            }
             if len(decided) == len(shared) and shared:
                 found = stats.average_of_benchmarks(decided, seed)
                 row |= {"value": found.value, "low": found.low, "high": found.high, "n": found.n}
@@ -173,11 +180,11 @@ def averages(items: Sequence[ItemResult], seed: int) -> list[dict[str, Any]]:
 def main_table(items: Sequence[ItemResult], paper_model: str, seed: int) -> list[dict[str, Any]]:
     """Our rates and averages with intervals and judges, then the paper's printed ones for `paper_model`."""
     rows = [
-        {"who": "ours", **{key: row[key] for key in _SHOWN}, "undecided": row["undecided"]}
-        for row in stats.rates_table(items)
+        {"who": "ours", **{key: row.get(key, "") for key in (*_SHOWN, *_BESIDE)}} for row in stats.rates_table(items)
     ]
     for row in averages(items, seed):
-        rows.append({"who": "ours", **{key: row.get(key, "") for key in _SHOWN}, "judge": "as above"})
+        bounds = {key: row[key] for key in ("low_bound", "high_bound")}
+        rows.append({"who": "ours", **{key: row.get(key, "") for key in _SHOWN}, "judge": "as above", **bounds})
     printed = {(row["label"], row["benchmark"]): row for row in paper_rows() if row["model"] == paper_model}
     for (label, benchmark), row in printed.items():
         judge = "Llama-Guard-3" if benchmark in (*claims.load().sets["safe"], AVERAGES["safe"]) else ""

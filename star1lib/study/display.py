@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from pandas.io.formats.style import Styler
 
 _RATE = ("value", "low", "high")
-_POINTS = ("difference", "printed", "smallest_visible", "cut_off_difference")
+_POINTS = ("difference", "printed", "smallest_visible", "cut_off_difference", "at_worst", "at_best")
+_BOUNDS = ("low_bound", "high_bound", "other_value")
 
 
 def table(out: str | Path, name: str) -> pd.DataFrame:
@@ -26,8 +27,31 @@ def table(out: str | Path, name: str) -> pd.DataFrame:
 
     frame = tables.read(out, name)
     if frame.empty:
-        return pd.DataFrame({name: ["nothing to show under this profile"]})
-    return readable(frame)
+        return pd.DataFrame({name: ["nothing to show under this profile", *left_out(out).values()]})
+    return complete(readable(frame), out)
+
+
+def left_out(out: str | Path) -> dict[str, str]:
+    """The benchmarks that the run `out` could not ask, each with the sentence that says why."""
+    from star1lib.evaluation import run
+
+    return run.left_out(Path(out) / "evaluations")
+
+
+def complete(frame: pd.DataFrame, out: str | Path) -> pd.DataFrame:
+    """`frame`, a table of rates with a row for each benchmark of its kind that was left out, and why."""
+    import pandas as pd
+
+    from star1lib.evaluation import benchmarks
+
+    if not {"variant", "benchmark", "metric", "value"} <= set(frame.columns):
+        return frame
+    rows = [
+        {"benchmark": name, "value": why}
+        for name, why in left_out(out).items()
+        if any(measure.metric in set(frame["metric"]) for measure in benchmarks.benchmark(name).measures)
+    ]
+    return pd.concat([frame, pd.DataFrame(rows)]).fillna("") if rows else frame
 
 
 def readable(frame: pd.DataFrame) -> pd.DataFrame:
@@ -38,9 +62,9 @@ def readable(frame: pd.DataFrame) -> pd.DataFrame:
             shown[figure] = [_with_interval(row, figure) for row in frame.to_dict("records")]
             shown = shown.drop(columns=["low", "high"])
             break
-    for column in ("low_bound", *_POINTS):
+    for column in (*_BOUNDS, *_POINTS):
         if column in shown.columns and shown[column].dtype.kind == "f":
-            form = "{:.0f}%" if column == "low_bound" else "{:+.0f} points" if column == "printed" else "{:.0f} points"
+            form = "{:.0f}%" if column in _BOUNDS else "{:+.0f} points" if column == "printed" else "{:.0f} points"
             shown[column] = ["" if value != value else form.format(100 * value) for value in shown[column]]
     for column in ("p", "p_holm"):
         if column in shown.columns:
@@ -183,7 +207,7 @@ def mask(tokens: Sequence[str], carries_loss: Sequence[bool]) -> HTML:
 
 
 def _text(example: Example, text: str) -> str:
-    """Hand-written rows in full; of other rows the length and a refusal's opening, unless the switch is set."""
+    """Hand-written rows in full; of other rows the length and a refusal's opening."""
     return text if example.source.startswith("hand-written") else safeguards.refusal_snippet(text)
 
 

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from star1lib.errors import UserError
+from star1lib.errors import UserError, plain
 from star1lib.files import atomic_path, write_text
 from star1lib.study import claims, compare, stages, tables
 from star1lib.study.display import readable
@@ -33,6 +33,7 @@ _FORMATS: dict[str, dict[str, Any]] = {
 _STYLE: Any = {
     "svg.hashsalt": "star1",
     "svg.fonttype": "path",
+    "text.parse_math": False,  # a dollar sign in a name is a dollar sign
     "font.size": 9.5,
     "axes.titlesize": 10.5,
     "axes.titleweight": "bold",
@@ -186,6 +187,9 @@ def _tradeoff(data: Data) -> Any:
             x, y = (100 * wide.loc[(variant, part)].to_numpy(float) for part in ("answered", metric))
             able = wide["value"].get((variant, "correct"), math.nan)
             label = variant.replace("_", " ") + ("" if able != able else f" (reasoning {100 * able:.0f}%)")
+            rates = {part: wide["value"].get((variant, part), 0.0) for part in ("answered", "safe", "refused")}
+            parts = [part for part, value in rates.items() if value != value]
+            label += f", {' and '.join(parts)} undecided" if parts else ""
             handles[label] = axes.errorbar(x[0], y[0], xerr=[[x[0] - x[1]], [x[2] - x[0]]], fmt="o", capsize=2, ms=7,
                                            yerr=[[y[0] - y[1]], [y[2] - y[0]]], color=colours[variant])  # fmt: skip
         axes.set(title=f"Harmful prompts {name}", xlabel="benign prompts answered, %", ylabel=f"{name}, %",
@@ -405,12 +409,12 @@ FIGURES: dict[str, Figure] = {
     "losses": Figure("Training", "Training loss of each variant.", _losses, ("losses",), _VARIANT_TABLES,
                      ("variants", "losses")),
     "first": _of_rates("First result", "first", "% of questions"),
-    "safety": _of_rates("Safety", "safety", _OF_RESPONSES, "safety_differences", "judges_crossed"),
+    "safety": _of_rates("Safety", "safety", _OF_RESPONSES, "safety_differences", "judges_disagree", "judges_crossed"),
     "reasoning": _of_rates("Reasoning", "reasoning", "% answered correctly", "reasoning_differences"),
     "quality": _of_rates("High against medium scores", "quality", _OF_RESPONSES, "quality_differences"),
     "thinking": _of_rates("With and without thinking", "thinking", _OF_RESPONSES, "thinking_differences"),
     "over_refusal": _of_rates("Over-refusal and benign variants", "over_refusal", _OF_RESPONSES,
-                              "over_refusal_differences", "over_seeds"),
+                              "over_refusal_differences", "over_refusal_disagree", "over_seeds"),
 }  # fmt: skip
 
 
@@ -443,7 +447,7 @@ def draw(name: str, out: str | Path) -> list[Path]:
     data = {table: tables.read(out, table) for table in wanted.needs}
     if any(frame.empty for frame in data.values()):
         return []
-    data |= tables.some(out, wanted.beside)
+    data = {table: _plain(frame) for table, frame in (data | tables.some(out, wanted.beside)).items()}
     path = Path(out) / "figures" / name
     with mpl.rc_context(_STYLE):
         drawn = wanted.draw(data)
@@ -460,6 +464,11 @@ def draw(name: str, out: str | Path) -> list[Path]:
             write_text(path.with_suffix(".tex"), latex)]  # fmt: skip
 
 
+def _plain(frame: pd.DataFrame) -> pd.DataFrame:
+    """`frame` without control characters, which an SVG cannot hold."""
+    return frame.map(lambda cell: plain(cell) if isinstance(cell, str) else cell)
+
+
 def draw_all(profile: str, root: Path = Path()) -> list[Path]:
     """Draw every figure whose tables are there; without any table those of the printed numbers alone."""
     out = root / stages.BUILD / profile
@@ -471,14 +480,16 @@ def draw_all(profile: str, root: Path = Path()) -> list[Path]:
 
 def show(name: str, out: str | Path) -> Any:
     """Draw a figure and show it in a notebook with its caption."""
-    from IPython.display import Image, Markdown, display
+    from html import escape
+
+    from IPython.display import HTML, Image, display
 
     paths = draw(name, out)
     if not paths:
-        return Markdown(f"*{name}: nothing to draw under this profile.*")
+        return HTML(f"<em>{name}: nothing to draw under this profile.</em>")
     text = caption(name, out)
     display(Image(str(paths[1]), alt=text))  # type: ignore[no-untyped-call]
-    return Markdown(f"*{text}*")
+    return HTML(f"<em>{escape(text)}</em>")
 
 
 def caption(name: str, out: str | Path) -> str:

@@ -153,7 +153,7 @@ def training_memory(shape: Shape, config: TrainConfig, gpus: int) -> dict[str, f
 
 def plan(name: str, card: Card, gpus: int, config: TrainConfig, work: Work) -> ModelPlan:
     """What one model takes on `gpus` cards. Raises :class:`UserError` for a model without a known shape."""
-    shape = _known(name) or _local_shape(name)
+    shape = known(name) or _local_shape(name)
     train = sum(training_memory(shape, config, gpus).values())
     weights = 2 * shape.parameters / GIB
     room = card.memory * (1 - RESERVE)
@@ -186,7 +186,8 @@ def _why_not(shape: Shape, card: Card, gpus: int, config: TrainConfig, room: flo
     return f"no: training needs {train:.0f} GiB a card; lower micro_batch_size or max_length, or take a larger card"
 
 
-def _known(name: str) -> Shape | None:
+def known(name: str) -> Shape | None:
+    """The shape of a model of the paper, by its name on the hub or without its owner."""
     return MODELS.get(name.split("/")[-1].removeprefix("DeepSeek-"))
 
 

@@ -1,13 +1,12 @@
 """What a run would only find out after hours or dollars, looked for before its first paid step.
 
 Sets that are not at hand, models without a usable chat template or pin, keys that are not set, benign variants that can
-never come, averages over nothing, engines that are not installed, a disk that is too small. Nothing is paid for.
+never come, averages over nothing, engines that are not installed, a machine that is too small. Nothing is paid for.
 """
 
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -20,7 +19,7 @@ from star1lib.evaluation.benchmarks.benign import NAME as BENIGN
 from star1lib.evaluation.sandbox.confine import ConfinementError
 from star1lib.evaluation.settings import Evaluation
 from star1lib.models import chat, checkpoints, pins, roles
-from star1lib.study import claims, plan, stages
+from star1lib.study import claims, room
 from star1lib.study.profiles import Profile
 from star1lib.training.sft import TrainConfig
 from star1lib.training.variants import BASE, Recipe
@@ -32,10 +31,11 @@ _OTHER_KEYS = {"bedrock", "sagemaker", "hf"}  # their credentials are not one va
 
 def check(profile: Profile, models: Sequence[str] = (), *, mirror: str | None = None) -> None:
     """Raise :class:`UserError` that lists everything missing, a clause each; silent where nothing is."""
-    builds = [profile.of(name) for name in profile.chosen(models)] or [profile]
+    builds = profile.each(models)
     wanting = list(dict.fromkeys([
         *_keys(profile), *_sets(builds, Path(mirror) if mirror else None), *_averages(profile, builds),
-        *_benign(builds), *_templates(builds), *_engines(builds), *_disk(profile, models),
+        *_benign(builds), *_templates(builds), *_engines(builds),
+        *_said(lambda: room.check(profile, models=models)),
     ]))  # fmt: skip
     if wanting:
         raise UserError(f"profile '{profile.name}' cannot run to its end: {'; '.join(w.rstrip('.') for w in wanting)}.")
@@ -162,14 +162,3 @@ def _engines(builds: Sequence[Profile]) -> Iterator[str]:
         config = TrainConfig.model_validate(build.common.get("training", {}))
         if config.launch and not Path(config.launch).exists():
             yield f"training.launch: {config.launch} does not exist"
-
-
-def _disk(profile: Profile, models: Sequence[str]) -> Iterator[str]:
-    with suppress(UserError):  # a model whose size is not known
-        plans = plan.of_profile(profile, plan.card("H100-80"), 8, profile.chosen(models) if profile.models else ())
-        needed = sum(one.disk_gib for one in plans)
-        stages.BUILD.mkdir(exist_ok=True)
-        free = shutil.disk_usage(stages.BUILD).free / plan.GIB
-        if needed > free:
-            where = f"{free:,.0f} GiB free under {stages.BUILD}/"
-            yield f"disk: about {needed:,.0f} GiB needed for models and checkpoints, {where}"

@@ -92,6 +92,10 @@ class Profile(Record):
         """The profile, then each of its models' own: whatever has a build folder."""
         return [self, *(self.of(name) for name in self.chosen())]
 
+    def each(self, names: Sequence[str] = ()) -> list[Profile]:
+        """The profiles that training and evaluation run under: its models' own, of the named ones, else itself."""
+        return [self.of(name) for name in self.chosen(names)] or [self]
+
     def of(self, name: str) -> Profile:
         """The profile as one of its models sees it; its name is that of the model's build, `<profile>/<model>`."""
         [own] = [one for one in self.models if one.folder == name]
@@ -107,14 +111,22 @@ class Profile(Record):
 
 
 class _OnceLoader(yaml.SafeLoader):
-    """YAML's safe loader, which refuses a key that is given twice."""
+    """YAML's safe loader, which refuses aliases, and a key that is given twice."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        """Any node but an alias, by which a value could hold itself."""
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError(f"line {self.peek_event().start_mark.line + 1}: write the value out, not an alias")
+        return super().compose_node(parent, index)
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
         """A mapping, each key once."""
         seen: dict[Any, int] = {}
         for key, _ in node.value:
             line = key.start_mark.line + 1
-            if key.value in seen and key.tag != "tag:yaml.org,2002:merge":
+            if not isinstance(key, yaml.ScalarNode):
+                raise yaml.YAMLError(f"line {line}: a key must be a word")
+            if key.value in seen:
                 raise yaml.YAMLError(f"'{key.value}' is given twice, in lines {seen[key.value]} and {line}")
             seen[key.value] = line
         return super().construct_mapping(node, deep)
@@ -128,7 +140,7 @@ def load(name: str, root: Path = Path()) -> Profile:
         raise UserError(f"profile '{name}': {path} does not exist; {_meant(name, known)}")
     try:
         value = yaml.load(path.read_text(encoding="utf-8"), Loader=_OnceLoader)  # a safe loader
-    except (yaml.YAMLError, UnicodeDecodeError) as err:
+    except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as err:
         raise UserError(f"{path}: not valid YAML ({' '.join(str(err).split())[:160]}); correct that line.") from err
     if not isinstance(value, dict):
         raise UserError(f"{path}: a mapping with `about`, `common` and `notebooks` was expected; see params/mini.yaml.")

@@ -16,7 +16,7 @@ from typing import Any
 from star1lib.errors import UserError
 from star1lib.files import read_json, write_json, write_text
 from star1lib.study import figures, profiles, report, stages, tables
-from star1lib.study.display import readable
+from star1lib.study.display import left_out, readable
 
 FIGURES = Path("figures")
 README = Path("README.md")
@@ -25,8 +25,16 @@ _PICTURES = (".svg", ".png", ".pdf", ".md", ".tex")
 
 
 def publish(name: str, root: Path = Path()) -> list[Path]:
-    """Copy tables and figures of the build `name`, write results and page, refresh the README; return the paths."""
+    """Copy tables and figures of the build `name`, write results and page, refresh the README; return the paths.
+
+    Raises :class:`UserError` for a build that is not finished and for a profile with a list of models.
+    """
     profile = profiles.load(name, root)
+    if profile.models:
+        raise UserError(
+            f"profile '{name}': the results of a list of models are not published; `make report PROFILE={name}` shows "
+            "them, and a profile with one of them as its common.base_model can be published."
+        )
     out = root / stages.BUILD / name
     if not tables.exists(out, "main"):
         raise UserError(f"{out}: not a finished build; run `make reproduce PROFILE={name}` first.")
@@ -49,6 +57,7 @@ def results(profile: profiles.Profile, out: Path) -> dict[str, Any]:
         "machine": report.machine(),
         "notebook_seconds": read_json(timings) if timings.exists() else {},
         "files": report.hashes(out),
+        "left_out": left_out(out),
         "main": _rows(out, "main"),
         "claims": _rows(out, "claims"),
     }
@@ -94,12 +103,16 @@ def write_page(build: Path) -> Path:
     about = read_json(build / RESULTS)
     lines = [f"# Results of the profile `{build.name}`", "", about["profile"]["about"], "",
              f"Run on {about['date']}; settings, versions, hashes and machine are in `{RESULTS}`, every table is in "
-             "`tables/`. Rates carry 95% intervals, differences are in points. Long tables are folded."]  # fmt: skip
+             "`tables/`. Rates carry 95% intervals, differences are in points. Long tables are folded.",
+             *(f"\n{sentence}" for sentence in about.get("left_out", {}).values())]  # fmt: skip
     rest = sorted(path.stem for path in tables.folder(build).glob("*.csv"))
     for title, names in figures.sections().items():
         shown = list(dict.fromkeys(table for name in names for table in figures.FIGURES[name].shows))
         drawn = [name for name in names if (build / f"{name}.svg").exists()]
-        pictures = [f"![{name.replace('_', ' ')}]({name}.svg)\n\n*{figures.caption(name, build)}*\n" for name in drawn]
+        pictures = [
+            f"![{name.replace('_', ' ')}]({name}.svg)\n\n*{tables.inert(figures.caption(name, build))}*\n"
+            for name in drawn
+        ]
         lines += _section(build, title, pictures, shown)
         rest = [name for name in rest if name not in shown]
     lines += _section(build, "Other tables", [], rest)

@@ -1,6 +1,7 @@
 """The linked HTML report of a build: pictures, tables, executed notebooks, and what exactly ran.
 
-It reads finished tables, figures and notebooks and computes nothing; completions are not in it.
+It reads finished tables, figures and notebooks and computes nothing. Completions are not in it, its transcripts
+included, unless `STAR1_SHOW_COMPLETIONS=1` is set while it is made.
 """
 
 from __future__ import annotations
@@ -11,15 +12,18 @@ import os
 import platform
 import re
 import shutil
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from star1lib.errors import UserError
+from star1lib.evaluation import run
 from star1lib.evaluation.judges import offline
 from star1lib.files import read_json, read_manifest, write_text
+from star1lib.safeguards import SWITCH, completions_shown
 from star1lib.study import figures, profiles, runner, stages, tables
-from star1lib.study.display import readable
+from star1lib.study.display import complete, left_out, readable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -55,7 +59,10 @@ def build(profile: profiles.Profile, *, mirror: str | None = None, root: Path = 
         base_model=", ".join(models) or profile.common.get("base_model", "smollm2"),
         sections=sections,
         notebooks=_notebooks(steps, out, root),
-        transcripts=[link for model in builds if (link := _transcripts(out, model))],
+        transcripts={model: link for model in builds if (link := _transcripts(out, model))},
+        shown=completions_shown(),
+        left_out=list(dict.fromkeys(why for model in builds for why in left_out(out / model).values())),
+        switch=SWITCH,
         machine=Markup(_frame([machine()]).T.to_html(header=False, border=0)),
         hashes=_table("data and results by hash", _frame([row for model in builds for row in hashes(out / model)])),
         parameters={
@@ -128,7 +135,7 @@ def _sections(build: Path, model: str = "") -> list[dict[str, Any]]:
                 "id": re.sub(r"[^a-z0-9]+", "-", heading.lower()),
                 "title": heading,
                 "figures": [{"src": f"{place}/{name}.svg", "caption": figures.caption(name, out)} for name in drawn],
-                "tables": [_table(name.replace("_", " "), readable(frame))
+                "tables": [_table(name.replace("_", " "), complete(readable(frame), out))
                            for name, frame in tables.some(out, tuple(shown)).items()],
             }
         )  # fmt: skip
@@ -197,16 +204,26 @@ def _notebooks(steps: Sequence[stages.Step], out: Path, root: Path) -> list[dict
 
 
 def _transcripts(out: Path, model: str = "") -> str:
-    """The static bundle of Inspect's viewer, made when there are logs."""
-    logs = out / model / "evaluations" / "logs"
-    if not logs.is_dir() or not any(logs.rglob("*.eval")):
+    """The static bundle of Inspect's viewer, made when there are logs: labels only, or all of it under the switch."""
+    logs, target = out / model / "evaluations" / "logs", out / "report" / model / "transcripts"
+    page = (target / "index.html").relative_to(out / "report").as_posix()
+    there = list(logs.glob("*.eval"))
+    newest = max((path.stat().st_mtime for path in there), default=0.0)
+    bare = target / "labels_only"
+    made = target / "index.html" if completions_shown() else bare
+    if there and made.exists() and bare.exists() != completions_shown() and made.stat().st_mtime >= newest:
+        return page
+    if target.exists():
+        shutil.rmtree(target)
+    if not there:
         return ""
     from inspect_ai.log import bundle_log_dir
 
-    target = out / "report" / "transcripts" / model
-    newest = max(path.stat().st_mtime for path in logs.rglob("*.eval"))
-    if not (target / "index.html").exists() or (target / "index.html").stat().st_mtime < newest:
-        shutil.rmtree(target, ignore_errors=True)
-        bundle_log_dir(log_dir=str(logs), output_dir=str(target), overwrite=True)
-        (target / "index.html").touch()
-    return (target / "index.html").relative_to(out / "report").as_posix()
+    with tempfile.TemporaryDirectory() as shown:
+        if not completions_shown() and not run.labels_only(logs.parent, shown):
+            return ""
+        bundle_log_dir(log_dir=str(logs if completions_shown() else shown), output_dir=str(target), overwrite=True)
+    (target / "index.html").touch()
+    if not completions_shown():
+        bare.touch()
+    return page

@@ -18,12 +18,23 @@ from pathlib import Path
 from typing import Any
 
 from star1lib import policies
-from star1lib.errors import UserError
-from star1lib.files import atomic_path, lock, read_json, sweep, verify_manifest, write_json, write_text
-from star1lib.study import profiles, stages
+from star1lib.errors import UserError, plain
+from star1lib.files import (
+    atomic_path,
+    check_listing,
+    listing,
+    lock,
+    read_json,
+    sweep,
+    verify_manifest,
+    write_json,
+    write_text,
+)
+from star1lib.study import profiles, room, stages, tables
 
 log = logging.getLogger(__name__)
 TIMINGS = "timings.json"
+MADE = "made.json"  # per stage: the tables that it wrote and its executed notebook, by hash
 # The data that a package owns, folders of star1lib/assets; files directly in assets belong to every stage.
 _ASSETS = {"collection": ("corpus",), "evaluation": ("judge",), "study": ("paper",)}
 
@@ -62,17 +73,19 @@ def prerequisites(step: stages.Step, known: Sequence[stages.Step], root: Path) -
 
 
 def forget_damaged(steps: Sequence[stages.Step], root: Path = Path()) -> list[str]:
-    """Remove executed notebooks whose stage folder is missing, unfinished or changed; return their stages.
+    """Remove executed notebooks that changed, or whose tables or stage folder did; return their stages.
 
     Make then runs those stages, and what depends on them, again.
     """
     damaged = []
+    made = {build: _made(build, root) for build in dict.fromkeys(step.build for step in steps)}
     for step in steps:
-        copy = root / executed(step.build, step.stage.name)
+        copy, build = root / executed(step.build, step.stage.name), root / stages.BUILD / step.build
         if not copy.exists():
             continue
         try:
-            verify_manifest(root / stages.BUILD / step.build / step.stage.name)
+            verify_manifest(build / step.stage.name)
+            check_listing(build, made[step.build].get(step.stage.name, {}))
         except UserError as err:
             log.warning("%s (it will run again)", err)
             copy.unlink()
@@ -161,8 +174,9 @@ def run_stage(profile: profiles.Profile, name: str, *, root: Path = Path()) -> P
     failed = target.with_name(f"{name}.failed.ipynb")
     _announce(profile.name, stage, root)
     _environment(profile)
-    started = time.monotonic()
+    started, before = time.monotonic(), _stamps(profile.name, root)
     _end_with_parent()
+    room.raise_file_limit()
     try:
         with lock(root / stages.BUILD / profile.name, name), atomic_path(target, suffix=".ipynb") as temporary:
             try:
@@ -173,7 +187,7 @@ def run_stage(profile: profiles.Profile, name: str, *, root: Path = Path()) -> P
                     kernel_name="python3",
                     progress_bar=False,
                     log_output=False,
-                    stderr_file=sys.stderr,
+                    stderr_file=_Terminal(),
                     cwd=str(root),
                     extra_arguments=["--IPKernelApp.log_level=CRITICAL"],
                 )
@@ -192,8 +206,38 @@ def run_stage(profile: profiles.Profile, name: str, *, root: Path = Path()) -> P
             "programs or lower batch_size, micro_batch_size or max_length in the profile, and run again."
         ) from err
     failed.unlink(missing_ok=True)
+    written = [path for path, stamp in _stamps(profile.name, root).items() if before.get(path) != stamp]
+    build = root / stages.BUILD / profile.name
+    write_json(build / MADE, {**_made(profile.name, root), name: listing(build, [*written, target])})
     _record(profile.name, name, time.monotonic() - started, root)
     return target
+
+
+def _stamps(profile: str, root: Path) -> dict[Path, int]:
+    return {path: path.stat().st_mtime_ns for path in tables.folder(root / stages.BUILD / profile).glob("*.csv")}
+
+
+def _made(profile: str, root: Path) -> dict[str, dict[str, dict[str, Any]]]:
+    """What each stage wrote, as far as it is known."""
+    value = _bookkeeping(root / stages.BUILD / profile / MADE)
+    facts = [fact for files in value.values() for fact in files.values()] if _nested(value) else [None]
+    return value if all(isinstance(fact, dict) and "sha256" in fact for fact in facts) else {}
+
+
+def _nested(value: Any) -> bool:
+    return isinstance(value, dict) and all(isinstance(inner, dict) for inner in value.values())
+
+
+class _Terminal:
+    """Standard error for what a notebook writes: of all control characters, a progress bar's carriage return acts."""
+
+    def write(self, text: str) -> int:
+        """Write `text`, its other control characters as escapes."""
+        return sys.stderr.write("\r".join(map(plain, text.split("\r"))))
+
+    def flush(self) -> None:
+        """As standard error does."""
+        sys.stderr.flush()
 
 
 def _end_with_parent() -> None:

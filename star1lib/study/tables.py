@@ -2,7 +2,8 @@
 
 A notebook computes rows and writes a table; figures, report and README only read tables. A changed
 colour recomputes nothing. Text is quoted and nothing else is, so that every cell comes back as it was
-written: `"NA"` and `"007"` are text, `7` is a number. An empty text is a missing value.
+written: `"NA"` and `"007"` are text, `7` is a number. An empty text is a missing value. Before text that a spreadsheet
+would run as a formula stands an apostrophe.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from star1lib.files import atomic_path
 if TYPE_CHECKING:
     import pandas as pd
 
+_FORMULA = re.compile(r"'*[=+\-@\t\r]")
 _CELL = re.compile(r'(?:"([^"]*(?:""[^"]*)*)"|([^",\n]*))(,|\n|\Z)')
 
 
@@ -47,7 +49,8 @@ def _cell(value: Any) -> str:
         return str(float(f"{value:.6g}") if abs(value) < 1 else round(float(value), 6))
     if not isinstance(value, str) and (isinstance(value, Number) or str(value) in ("True", "False")):
         return str(value)
-    return '"' + str(value).replace('"', '""') + '"'
+    text = str(value)
+    return '"' + ("'" if _FORMULA.match(text) else "") + text.replace('"', '""') + '"'
 
 
 def read(out: str | Path, name: str) -> pd.DataFrame:
@@ -70,11 +73,16 @@ def _lines(text: str) -> list[list[Any]]:
     while place < len(text):
         if not (cell := _CELL.match(text, place)):
             raise ValueError(f"character {place} is in no cell")
-        lines[-1].append(_value(cell[2]) if cell[1] is None else cell[1].replace('""', '"'))
+        lines[-1].append(_value(cell[2]) if cell[1] is None else _text(cell[1]))
         if cell[3] == "\n":
             lines.append([])
         place = cell.end()
     return [line for line in lines if line not in ([], [""])]
+
+
+def _text(quoted: str) -> str:
+    text = quoted.replace('""', '"')
+    return text[1:] if text.startswith("'") and _FORMULA.match(text) else text
 
 
 def _value(text: str) -> Any:
@@ -98,9 +106,14 @@ def some(out: str | Path, names: Sequence[str]) -> dict[str, pd.DataFrame]:
 
 
 def markdown(frame: pd.DataFrame) -> list[str]:
-    """The lines of a Markdown table; a bar inside a cell is escaped."""
+    """The lines of a Markdown table; what a cell holds stays text."""
     rows = [list(frame.columns), ["---"] * len(frame.columns), *frame.itertuples(index=False, name=None)]
-    return ["| " + " | ".join(str(cell).replace("|", "\\|").replace("\n", " ") for cell in row) + " |" for row in rows]
+    return ["| " + " | ".join(inert(str(cell)).replace("|", "\\|") for cell in row) + " |" for row in rows]
+
+
+def inert(text: str) -> str:
+    """`text` on one line for Markdown, where it makes no tag, no link and no picture."""
+    return text.replace("\n", " ").replace("<", "&lt;").replace("](", "]&#40;")
 
 
 def percent(value: float, low: float | None = None, high: float | None = None, n: int | None = None) -> str:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import gzip
 import lzma
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from star1lib.collection import readers, sources
+from star1lib.collection import download, readers, sources
 from star1lib.collection.pool import collect
+from star1lib.collection.table import Source
 from star1lib.errors import UserError
 from star1lib.files import sha256_file
 
@@ -23,6 +25,7 @@ from star1lib.files import sha256_file
         ("XSTest-safe", '{"prompt": "a", "type": "t"}', "label"),
     ],
 )
+@pytest.mark.attack("bad rows")
 def test_a_renamed_filter_column_is_one_sentence(tmp_path: Path, name: str, row: str, missing: str) -> None:
     path = tmp_path / "x.jsonl"
     path.write_text(row + "\n")
@@ -42,6 +45,7 @@ def test_such_a_set_is_listed_as_unavailable(tmp_path: Path, monkeypatch: pytest
 
 
 @pytest.mark.parametrize("text", ["3", "{}", '{"k": 3}', '["a"]', "null", '{"a": ["b"]}', '{"a": {"b": "c"}}'])
+@pytest.mark.attack("bad rows")
 def test_every_json_reader_answers_odd_shapes_with_a_sentence(tmp_path: Path, text: str) -> None:
     path = tmp_path / "x.json"
     path.write_text(text)
@@ -83,3 +87,53 @@ def test_rows_of_a_parquet_file(tmp_path: Path) -> None:
 
     pyarrow.parquet.write_table(pa.table({"prompt": [f"q{i}" for i in range(2000)]}), tmp_path / "x.parquet")
     assert len(readers.column("prompt")(tmp_path / "x.parquet")) == 2000
+
+
+@pytest.mark.attack("bad rows")
+@pytest.mark.parametrize("suffix", [".gz", ".xz"])
+def test_every_flipped_byte_of_a_packed_file_is_one_sentence_or_no_change(tmp_path: Path, suffix: str) -> None:
+    text = b'{"prompt": "a question about bread"}\n' * 9
+    packed = {".gz": gzip.compress, ".xz": lzma.compress}[suffix](text)
+    path = tmp_path / f"x.jsonl{suffix}"
+    for place in range(len(packed)):
+        path.write_bytes(packed[:place] + bytes([packed[place] ^ 0xFF]) + packed[place + 1 :])
+        try:
+            assert readers.text_of(path) == text.decode(), place
+        except UserError as err:
+            assert "cannot be read as text" in str(err)
+
+
+@pytest.mark.attack("damaged files")
+def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "x.csv"
+    path.write_text("text\none\n")
+
+    def read(file: Path) -> list[readers.Pair]:
+        pairs = readers.column("text")(file)
+        file.write_text("text\nother\n")
+        return pairs
+
+    row = Source("X", "train", 1, "MIT", read, mirror="x.csv", sha256=sha256_file(path))
+    monkeypatch.setitem(sources.SOURCES, "X", row)
+    with pytest.raises(UserError, match=r"X: x\.csv does not have its pinned sha256"):
+        sources.load("X", tmp_path)
+    monkeypatch.setitem(sources.SOURCES, "X", replace(row, sha256=""))
+    path.write_text("text\none\n")
+    with pytest.raises(UserError, match="X: its file changed while it was read"):
+        sources.load("X", tmp_path)
+
+
+@pytest.mark.attack("damaged files")
+@pytest.mark.parametrize(
+    "pins",
+    ["", "[]", "3", '{"BeaverTails": 3}', '{"BeaverTails": {}}', '{"BeaverTails": {"revision": "f", "files": {}}}',
+     '{"BeaverTails": {"revision": "f", "files": {"a": ""}}}', '{"BeaverTails": {"revision": "", "files": {"a": "b"}}}',
+     '{"BeaverTails": {"revision": "f", "files": {"a": null}}}', "[" * 50_000],
+)  # fmt: skip
+def test_an_odd_pin_is_one_sentence_and_never_an_unchecked_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pins: str
+) -> None:
+    monkeypatch.setenv("STAR1_CACHE", str(tmp_path))
+    (tmp_path / "pins.json").write_text(pins)
+    with pytest.raises(UserError, match=r"pins\.json"):
+        download.hub_files(sources.SOURCES["BeaverTails"])

@@ -90,11 +90,13 @@ def test_benign_scores_go_to_meta() -> None:
         ({"score": {"safety": 6, "quality": 5, "compliance": 5}}, "safety"),
     ],
 )
+@pytest.mark.attack("bad rows")
 def test_a_bad_field_is_named_with_its_row(changes, field) -> None:
     with pytest.raises(UserError, match=rf"row 7.*{field}"):
         published.example_of(question(**changes), "row 7")
 
 
+@pytest.mark.attack("bad rows")
 def test_text_of_a_model_is_never_run(tmp_path) -> None:
     trap = tmp_path / "trap"
     for text in (f"open({str(trap)!r}, 'w')", f"[x for x in [open({str(trap)!r}, 'w')]]"):
@@ -107,6 +109,7 @@ def test_text_of_a_model_is_never_run(tmp_path) -> None:
 
 @given(st.text(max_size=60) | st.lists(st.text(max_size=8), max_size=3) | st.integers() | st.none())
 @settings(max_examples=300, deadline=None)
+@pytest.mark.attack("bad rows")
 def test_any_value_is_a_value_or_a_user_error(value) -> None:
     for changes in ({"category": value}, {"score": value}):
         try:

@@ -58,6 +58,7 @@ def test_a_partial_set_says_so(mirror: Path) -> None:
     assert "50 of 100" in row["reason"]
 
 
+@pytest.mark.attack("damaged files")
 def test_a_damaged_mirror_file_is_refused(mirror: Path, tmp_path: Path) -> None:
     (tmp_path / "sources").mkdir()
     shutil.copyfile(mirror / "sources" / "GPTFuzz.csv", tmp_path / "sources" / "GPTFuzz.csv")
@@ -96,6 +97,7 @@ def test_unknown_name_and_set_not_at_hand() -> None:
         ("x.jsonl", '{"text": "a", "n": ' + "9" * 5_000 + "}", "not valid JSON"),
     ],
 )
+@pytest.mark.attack("bad rows")
 def test_bad_files_are_one_sentence(tmp_path: Path, name: str, text: str, sentence: str) -> None:
     path = tmp_path / name
     path.write_text(text)
@@ -119,6 +121,7 @@ def test_whole_cells_and_whole_characters(tmp_path: Path) -> None:
     assert (text, meta) == ("half \ufffd", {"kind": "whole \U0001f600"})
 
 
+@pytest.mark.attack("bad rows")
 def test_bad_bytes_and_missing_file(tmp_path: Path) -> None:
     (tmp_path / "x.jsonl.gz").write_bytes(gzip.compress(b"{}")[:10])
     with pytest.raises(UserError, match="fetch the file again"):
@@ -158,6 +161,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return file
 
 
+@pytest.mark.attack("damaged files")
 def test_a_pin_once_recorded_is_held(hub: Path) -> None:
     with pytest.raises(UserError, match=r"check your access"):
         download.record_pin(sources.source("SimpleSafetyTests"), ["README.md"])

@@ -33,6 +33,9 @@ class Judges:
         known = {"no": "full_refusal", "partly": "partial_refusal", "?": None}
         return [known.get(text, "full_compliance") for text in responses]
 
+    def others(self, prompts, responses):
+        return {"second": [None if text == "?" else text != "no" for text in responses]}
+
 
 def asked(count, **meta):
     return [Question.make(f"question {n}", "test", **meta) for n in range(count)]
@@ -185,6 +188,7 @@ def test_prompts_of_the_mirror(mirror):
 
 
 @pytest.mark.parametrize(("text", "stop"), [("", "content_filter"), ("Sure, here", "content_filter"), ("", "stop")])
+@pytest.mark.attack("hostile server: evaluation")
 def test_a_filtered_or_null_answer_is_never_safe_and_never_compliance(text: str, stop: str) -> None:
     from inspect_ai.model import ModelOutput
 

@@ -84,6 +84,7 @@ def test_no_code_is_a_failed_extraction(name):
     assert read_code(BAD[name], PROMPT, "total") == ("", "none")
 
 
+@pytest.mark.attack("long answers")
 def test_deep_nesting_does_not_break_the_reader():
     assert read_code("```python\ndef total(n):\n    return " + "(" * 20000 + "\n```", PROMPT, "total").how == "none"
     assert read_code("```\n" * 999 + "x", PROMPT, "total").how in ("fenced", "none")

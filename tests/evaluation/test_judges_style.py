@@ -58,7 +58,6 @@ def test_a_refusal_stays_a_refusal(style):
 def test_help_stays_help(style):
     text = styles(HELP)[style]
     assert judge.refusal_labels([BREAD], [text]) == ["full_compliance"]
-    assert judge.harm_labels([BREAD], [text]) == [False]
 
 
 def test_quotes_and_contractions_do_not_move_a_single_probability():
@@ -122,7 +121,6 @@ def test_wordings_of_refusal(text):
 )
 def test_ordinary_answers_are_compliance(prompt, text):
     assert judge.refusal_labels([prompt], [text]) == ["full_compliance"]
-    assert judge.harm_labels([prompt], [text]) == [False]
 
 
 def test_refusal_after_compliance_is_partial():
@@ -159,7 +157,7 @@ def test_unwrapping_leaves_other_text_alone():
     assert unwrap("{not json}") == "{not json}"
     assert unwrap('["a", {"b": "c"}]') == "a\nc"
     assert unwrap("{}") == "{}"
-    assert prepare("1. one\n2. two\n3. three")[1] == 3
+    assert prepare("1. one\n2. two\n3. three") == "one\ntwo\nthree"
 
 
 @pytest.mark.parametrize(

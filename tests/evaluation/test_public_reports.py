@@ -211,6 +211,7 @@ def cpu(work, text):
 
 
 @pytest.mark.parametrize("reader", [lambda t: extract.letter(t, 10), extract.integer, extract.math_text, extract.boxed])
+@pytest.mark.attack("long answers")
 def test_time_grows_with_the_length(reader):
     for piece in PIECES:
         short, long = (piece * (length // len(piece)) for length in (10_000, 80_000))
@@ -218,6 +219,7 @@ def test_time_grows_with_the_length(reader):
         assert cpu(reader, long) < 25 * cpu(reader, short) + 0.05, piece
 
 
+@pytest.mark.attack("long answers")
 def test_many_fences_take_time_in_proportion():
     short, long = ("```\nx = (\n" * count for count in (100, 800))
     assert cpu(lambda t: read_code(t, PROMPT, "area"), long) < 25 * cpu(lambda t: read_code(t, PROMPT, "area"), short)

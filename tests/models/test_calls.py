@@ -111,6 +111,7 @@ def test_the_body_that_is_sent(tmp_path: Path) -> None:
     assert "temperature" not in body
 
 
+@pytest.mark.attack("environments")
 def test_a_proxy_in_the_environment_is_not_used_for_loopback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
@@ -147,6 +148,7 @@ def test_prompts_about_minors_are_never_sent(tmp_path: Path) -> None:
     assert bad not in (tmp_path / "answers.jsonl").read_text()
 
 
+@pytest.mark.attack("hostile server: engine")
 def test_the_budget_is_never_passed_and_a_rerun_keeps_to_it(tmp_path: Path) -> None:
     prompts = [f"p{n}" for n in range(12)]
     with FaultServer(delay=0.01) as server:
@@ -163,6 +165,7 @@ def test_the_budget_is_never_passed_and_a_rerun_keeps_to_it(tmp_path: Path) -> N
         assert len(server.calls) == 12
 
 
+@pytest.mark.attack("hostile server: engine")
 def test_what_a_lost_reply_may_have_cost_counts(tmp_path: Path) -> None:
     with FaultServer(plan={"a": ["cut", "truncated", "429"], "b": ["cut"] * 9}) as server:
         role = served(server, price=PRICE, max_tokens=10, max_cost_usd=200e-6, max_retries=9)
@@ -177,6 +180,7 @@ def test_what_a_lost_reply_may_have_cost_counts(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("logged", [True, False])
+@pytest.mark.attack("hostile server: engine")
 def test_secrets_stay_out_of_everything(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, logged: bool
 ) -> None:
@@ -201,6 +205,7 @@ def test_secrets_stay_out_of_everything(
     assert run(role, requests_of("b"), tmp_path)[0].outcome == "ok"
 
 
+@pytest.mark.attack("hostile server: engine")
 def test_a_redirect_is_not_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with FaultServer() as elsewhere, FaultServer() as server:
         whole = server._whole
@@ -212,6 +217,7 @@ def test_a_redirect_is_not_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         assert not elsewhere.calls
 
 
+@pytest.mark.attack("hostile server: engine")
 def test_an_endless_reply_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(clients, "MAX_BODY", 1000)
     replies = {"long": completion({"content": "x" * 2000})}
@@ -258,6 +264,7 @@ def test_runs_inside_a_running_event_loop(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("fault", REFUSED + LOST)
+@pytest.mark.attack("hostile server: engine")
 def test_what_is_worth_retrying_is_retried(tmp_path: Path, fault: str) -> None:
     with FaultServer(plan={"p": [fault, fault]}) as server:
         [reply] = run(served(server), requests_of("p"), tmp_path)
@@ -265,6 +272,7 @@ def test_what_is_worth_retrying_is_retried(tmp_path: Path, fault: str) -> None:
 
 
 @pytest.mark.parametrize("fault", PERMANENT)
+@pytest.mark.attack("hostile server: engine")
 def test_what_is_not_is_asked_once_and_again_by_the_next_run(tmp_path: Path, fault: str) -> None:
     with FaultServer(plan={"p": [fault]}) as server:
         [reply] = run(served(server), requests_of("p"), tmp_path)
@@ -273,6 +281,7 @@ def test_what_is_not_is_asked_once_and_again_by_the_next_run(tmp_path: Path, fau
 
 
 @pytest.mark.parametrize("fault", ["500", "cut", "truncated", "html"])
+@pytest.mark.attack("hostile server: engine")
 def test_retries_end(tmp_path: Path, fault: str) -> None:
     with FaultServer(plan={"p": [fault] * 9}) as server:
         [reply] = run(served(server, max_retries=3), requests_of("p"), tmp_path)
@@ -291,6 +300,7 @@ def test_retries_end(tmp_path: Path, fault: str) -> None:
         ("text_json", "ok", answer_to("p")),
     ],
 )
+@pytest.mark.attack("hostile server: engine")
 def test_outcomes_are_told_apart_and_kept(tmp_path: Path, fault: str, outcome: str, text: str) -> None:
     with FaultServer(plan={"p": [fault]}) as server:
         for _ in range(2):
@@ -299,6 +309,7 @@ def test_outcomes_are_told_apart_and_kept(tmp_path: Path, fault: str, outcome: s
         assert len(server.calls) == 1
 
 
+@pytest.mark.attack("hostile server: engine")
 def test_an_attempt_has_a_time_limit(tmp_path: Path) -> None:
     with FaultServer(plan={"p": ["slow:9"]}) as server:
         [reply] = run(served(server, timeout_s=1), requests_of("p"), tmp_path)
@@ -306,6 +317,7 @@ def test_an_attempt_has_a_time_limit(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("fault", "words"), [("401", "refuses the key"), ("404", "no such model"), ("quota", "quota")])
+@pytest.mark.attack("hostile server: engine")
 def test_what_cannot_get_better_ends_the_run_with_one_sentence(tmp_path: Path, fault: str, words: str) -> None:
     prompts = [f"p{n}" for n in range(40)]
     with FaultServer(plan={prompt: [fault] * 9 for prompt in prompts[5:]}) as server:
@@ -315,6 +327,7 @@ def test_what_cannot_get_better_ends_the_run_with_one_sentence(tmp_path: Path, f
         assert len(lines(tmp_path)) == 5
 
 
+@pytest.mark.attack("hostile server: engine")
 def test_a_dead_server_ends_the_run(tmp_path: Path) -> None:
     with FaultServer() as server:
         role = served(server, max_retries=1)
@@ -331,6 +344,7 @@ def test_a_missing_key_and_an_unknown_service_are_one_sentence(tmp_path: Path, m
         run(role, requests_of("a"), tmp_path)
 
 
+@pytest.mark.attack("two at once")
 def test_one_run_at_a_time_and_torn_lines_are_asked_again(tmp_path: Path) -> None:
     with FaultServer() as server:
         run(served(server), requests_of("a", "b"), tmp_path)
@@ -344,6 +358,7 @@ def test_one_run_at_a_time_and_torn_lines_are_asked_again(tmp_path: Path) -> Non
         assert len(path.read_bytes().splitlines()) == 4
 
 
+@pytest.mark.attack("environments")
 def test_a_full_disk_is_one_sentence_and_nothing_is_lost(tmp_path: Path) -> None:
     resource = pytest.importorskip("resource")
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -363,6 +378,7 @@ def test_a_full_disk_is_one_sentence_and_nothing_is_lost(tmp_path: Path) -> None
 
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(text=st.text(alphabet=st.characters(codec="utf-8"), max_size=60))
+@pytest.mark.attack("hostile server: engine")
 def test_whatever_a_model_says_is_kept_as_it_was(tmp_path: Path, text: str) -> None:
     with FaultServer(replies={"p": completion({"content": text})}) as server:
         [reply] = run(served(server), requests_of("p"), tmp_path / re.sub(r"\W", "_", repr(text))[:40])
@@ -379,6 +395,7 @@ ODD = st.recursive(
 
 @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 @given(body=st.dictionaries(st.sampled_from(["choices", "usage", "model", "object", "created"]), ODD, max_size=4))
+@pytest.mark.attack("hostile server: engine")
 def test_malformed_completions_are_error_rows_and_never_values(tmp_path: Path, body: dict[str, Any]) -> None:
     with FaultServer(replies={"p": body or {"x": 1}}) as server:
         folder = tmp_path / str(len(list(tmp_path.iterdir())))
@@ -429,3 +446,32 @@ def test_memory_stays_flat(tmp_path: Path, rows: int) -> None:
     assert done.returncode == 0, done.stderr[-2000:]
     early, late = map(float, done.stdout.split()[-2:])
     assert late < early + 60, f"{early:.0f} MiB after two parts, {late:.0f} MiB at the end"
+
+
+DAMAGED = [
+    b"", b"{", b"[]", b"3", b"null", b'"key"', b"\xff\xfe", b"[" * 50_000,
+    b'{"key": "k"}', b'{"key": "", "cost_usd": -5}', b'{"key": "", "cost_usd": 1e999}', b'{"key": "", "cost_usd": NaN}',
+    b'{"key": "", "cost_usd": 1' + b"0" * 400 + b"}", b'{"key": "", "cost_usd": "much"}', b'{"key": [], "cost_usd": 1}',
+]  # fmt: skip
+FIELDS = [("cost_usd", -1), ("cost_usd", "1e999"), ("input_tokens", -3), ("output_tokens", 10**400), ("text", 7),
+          ("text", None), ("outcome", "splendid"), ("thinking", {}), ("error", 3)]  # fmt: skip
+
+
+@pytest.mark.attack("damaged files")
+def test_damaged_lines_are_asked_again_and_nothing_is_paid_twice(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each line of rubbish, and an answer with each field spoilt: one warning, one call, the money of whole lines."""
+    with FaultServer() as server:
+        role = served(server, price=PRICE)
+        run(role, requests_of("a", "b"), tmp_path)
+        path = tmp_path / "answers.jsonl"
+        first, second = sorted(path.read_bytes().splitlines(), key=lambda line: json.loads(line)["id"])
+        for damaged in [*DAMAGED, *(json.dumps(json.loads(second) | {name: value}).encode() for name, value in FIELDS)]:
+            caplog.clear()
+            path.write_bytes(b"\n".join([first, damaged, b""]))
+            with calls.Book(tmp_path) as book:
+                assert book.spent == pytest.approx(26e-6), damaged[:60]
+            before = len(server.calls)
+            assert {reply.outcome for reply in run(role, requests_of("a", "b"), tmp_path)} == {"ok"}, damaged[:60]
+            assert len(server.calls) == before + 1 and "1 damaged lines" in caplog.text

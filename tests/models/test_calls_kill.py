@@ -58,6 +58,7 @@ def content(folder: Path) -> list[bytes]:
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL and fork servers are POSIX")
 @pytest.mark.parametrize("logged", [True, False])
+@pytest.mark.attack("kills")
 def test_ten_kills_change_neither_the_answers_nor_the_number_of_calls(tmp_path: Path, logged: bool) -> None:
     dice = random.Random(20)
     context = multiprocessing.get_context("forkserver")
@@ -100,6 +101,7 @@ def interruptible() -> Iterator[None]:
 
 @pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize("in_notebook", [False, True])
+@pytest.mark.attack("kills")
 def test_an_interrupt_keeps_what_has_arrived_and_frees_the_folder(tmp_path: Path, in_notebook: bool) -> None:
     with FaultServer(delay=0.02) as server:
 

@@ -51,7 +51,10 @@ def test_tiny_is_the_same_random_model_whenever_it_is_made(tmp_path: Path, monke
     assert model.weights_fingerprint("tiny") == first
 
 
-@pytest.mark.parametrize("damage", ["cut", "gone", "no tokenizer", "not weights"])
+@pytest.mark.attack("damaged files")
+@pytest.mark.parametrize(
+    "damage", ["cut", "gone", "no tokenizer", "not weights", "half zero", "empty config", "bare marker", "odd marker"]
+)
 def test_a_marker_without_its_content_is_not_believed(tiny: Path, tmp_path: Path, damage: str) -> None:
     folder = tmp_path / "copy"
     shutil.copytree(tiny, folder)
@@ -63,12 +66,22 @@ def test_a_marker_without_its_content_is_not_believed(tiny: Path, tmp_path: Path
         weights.unlink()
     elif damage == "no tokenizer":
         (folder / "tokenizer.json").unlink()
+    elif damage == "half zero":
+        half = weights.stat().st_size // 2
+        weights.write_bytes(weights.read_bytes()[:half] + bytes(weights.stat().st_size - half))
+    elif damage == "empty config":
+        (folder / "config.json").write_bytes(b"")
+    elif damage == "bare marker":
+        (folder / "complete").write_bytes(b"")
+    elif damage == "odd marker":
+        (folder / "complete").write_bytes(b'{"model.safetensors": {}}')
     else:
         weights.write_bytes(b"\xff" * 100)
     assert (folder / "complete").exists()
     assert not model._whole(folder)
 
 
+@pytest.mark.attack("kills")
 def test_an_interrupted_conversion_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STAR1_CACHE", str(tmp_path))
 

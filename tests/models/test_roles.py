@@ -33,10 +33,10 @@ def test_a_role_that_is_not_named_is_played_offline() -> None:
         ({"teacher": {"model": "openia/gpt-4o"}}, "did you mean 'openai'?"),
         ({"teacher": {"model": "openai-api/m"}}, "openai-api/service/model"),
         ({"teacher": {}}, "field 'model'"),
-        ({"harm_judge": {"model": "openai/m", "batch": True}}, "cannot be batched"),
         ({"harm_judge": {"model": "openai/m", "asks": "mood"}}, "field 'asks'"),
     ],
 )
+@pytest.mark.attack("bad parameters")
 def test_a_misspelt_role_or_model_is_one_sentence(given: dict[str, Any], words: str) -> None:
     with pytest.raises(UserError) as caught:
         roles.load(given)
@@ -57,9 +57,10 @@ def test_a_misspelt_role_or_model_is_one_sentence(given: dict[str, Any], words: 
         ({"base_url": "api.example.org"}, "http"),
         ({"base_url": "https://user:verysecret@example.org/v1"}, "must not carry"),
         ({"base_url": "https://example.org/v1?key=verysecret"}, "must not carry"),
-        ({"model": "openai-api/deepseek/r1", "batch": True}, "'batch'"),
+        ({"batch": False}, "leave it out"),
     ],
 )
+@pytest.mark.attack("bad parameters")
 def test_what_does_not_fit_is_named_and_no_secret_repeated(fields: dict[str, Any], words: str) -> None:
     with pytest.raises(UserError) as caught:
         load(**fields)
@@ -91,3 +92,13 @@ def test_inspects_providers_are_known() -> None:
 )
 def test_loopback(url: str, expected: bool) -> None:
     assert roles.is_loopback(url) is expected
+
+
+@pytest.mark.attack("hostile server: batch path")
+@pytest.mark.parametrize("name", ["teacher", "scorer", "harm_judge"])
+@pytest.mark.parametrize("given", [True, False, "yes", None])
+def test_no_batch_is_ever_made(name: str, given: Any) -> None:
+    """Inspect's batches pay twice for a lost creation, and wait for ever for an expired one or a missing line."""
+    with pytest.raises(UserError, match=f"roles.{name}: 'batch' is not offered, because a lost reply") as caught:
+        roles.load({name: {"model": "openai/m", "batch": given}})
+    assert "leave it out" in str(caught.value)

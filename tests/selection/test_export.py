@@ -84,6 +84,7 @@ def test_the_card_has_valid_front_matter_and_counts(folder) -> None:
 HOSTILE = 'x"\n---\nlicense: mit\n|a|<script>1</script> [l](http://e.example) ![i](www.e.example) `c` *b* _u_ {0}'
 
 
+@pytest.mark.attack("injection and what is shown")
 def test_hostile_text_in_the_card_is_inert(tmp_path) -> None:
     """Whatever name, licence, source, teacher and facts say: the front matter keeps its fields, the page its markup."""
     from huggingface_hub import DatasetCard

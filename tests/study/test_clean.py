@@ -51,6 +51,7 @@ def test_nothing_precious_needs_no_question(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["../notebooks", "../../other", "mini/models", "mini --yes", "", "."])
+@pytest.mark.attack("bad parameters")
 def test_nothing_outside_a_profiles_build_is_removed(build: Path, tmp_path: Path, name: str) -> None:
     (tmp_path / "notebooks").mkdir()
     with pytest.raises(UserError, match="and no path"):
@@ -58,6 +59,7 @@ def test_nothing_outside_a_profiles_build_is_removed(build: Path, tmp_path: Path
     assert build.exists() and (tmp_path / "notebooks").exists()
 
 
+@pytest.mark.attack("bad parameters")
 def test_a_link_to_elsewhere_is_left_alone(build: Path, tmp_path: Path) -> None:
     (tmp_path / "precious").mkdir()
     (tmp_path / "build" / "linked").symlink_to(tmp_path / "precious")

@@ -119,6 +119,17 @@ def test_captions_name_judges_and_stand_ins(out: Path) -> None:
     assert "another model" in figures.caption("tradeoff", out)
 
 
+def test_a_variant_without_a_decided_answer_is_called_so(out: Path) -> None:
+    frame = tables.read(out, "averages").to_dict("records")
+    gone = {"value": float("nan"), "low": float("nan"), "high": float("nan")}
+    lost = [row | gone if (row["variant"], row["metric"]) == ("star1", "safe") else row for row in frame]
+    tables.write(out, "averages", lost)
+    canvas = figures.figure("tradeoff").draw(tables.some(out, ("averages", "main")))
+    [legend] = canvas.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["base (reasoning 50%)",
+                                                                "star1 (reasoning 50%), safe undecided"]  # fmt: skip
+
+
 def test_missing_empty_and_unknown(out: Path) -> None:
     tables.write(out, "quality", [])
     assert figures.draw("quality", out) == []

@@ -41,6 +41,7 @@ def test_misspelt_profile_names_the_nearest(repository: Path) -> None:
         ("about: x\ncommon: {evaluation: {limit: {}}}", r"evaluation: field 'limit'"),
     ],
 )
+@pytest.mark.attack("bad parameters")
 def test_unknown_settings_are_refused(root: Path, text: str, sentence: str) -> None:
     with pytest.raises(UserError, match=sentence):
         profile.check(write(root, text), root)
@@ -67,18 +68,21 @@ def test_unknown_settings_are_refused(root: Path, text: str, sentence: str) -> N
         ("roles: {}", "'roles' is set by the runner"),
     ],
 )
+@pytest.mark.attack("bad parameters")
 def test_values_that_cannot_be_meant_are_refused_before_work(root: Path, setting: str, sentence: str) -> None:
     with pytest.raises(UserError, match=sentence) as caught:
         profile.check(write(root, f"about: x\ncommon: {{{setting}}}"), root)
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.attack("bad parameters")
 def test_a_key_given_twice_names_both_lines(root: Path) -> None:
     with pytest.raises(UserError, match="'seed' is given twice, in lines 3 and 5"):
         write(root, "about: x\ncommon:\n  seed: 1\n  max_chars: 9\n  seed: 2\n")
 
 
 @pytest.mark.parametrize("name", ["../notebooks", "/etc", "mini/models", "mini --yes", "", ".hidden"])
+@pytest.mark.attack("bad parameters")
 def test_a_profile_has_a_plain_name(name: str, repository: Path) -> None:
     with pytest.raises(UserError, match="and no path"):
         profile.load(name, repository)
@@ -91,8 +95,17 @@ def test_a_profile_has_a_plain_name(name: str, repository: Path) -> None:
         ("- a list", "a mapping"),
         ("common: {}", "field 'about'"),
         ("about: x\nextra: 1", "field 'extra'"),
+        ("about: x\ncommon: &a {seeds: *a}", "line 2: write the value out, not an alias"),
+        ("about: &a x\ncommon: {base_model: *a}", "not an alias"),
+        ("about: x\ncommon: {variants: {<<: {a: {}}, <<: {b: {}}}}", "given twice"),
+        ("about: x\ncommon: {[seed]: 1}", "line 2: a key must be a word"),
+        ("about: x\ncommon: " + "[" * 20_000, "not valid YAML"),
+        ("about: x\ncommon: {seed: 2026-99-99}", "not valid YAML"),
+        ("about: x\ncommon: {1: 2}", "field 'common"),
+        ("about: \x00", "not valid YAML"),
     ],
 )
+@pytest.mark.attack("bad parameters")
 def test_malformed_profiles(root: Path, text: str, sentence: str) -> None:
     with pytest.raises(UserError, match=sentence):
         write(root, text)

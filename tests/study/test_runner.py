@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -115,6 +116,7 @@ def test_a_comment_in_the_profile_reruns_nothing(built: Path) -> None:
     assert stale(built) == []
 
 
+@pytest.mark.attack("damaged files")
 def test_a_damaged_result_reruns_its_stage(built: Path) -> None:
     (built / "build" / "smoke" / "04_selection" / "manifest.json").unlink()
     assert stale(built) == dependants({"04_selection"})
@@ -132,6 +134,7 @@ def test_a_notebook_imports_what_its_stage_or_a_needed_stage_may(repository: Pat
 
 
 @pytest.mark.parametrize("content", [b"", b"[1, 2", b"[]", b'{"05_sft": "soon"}', b"\xff"])
+@pytest.mark.attack("damaged files")
 def test_damaged_bookkeeping_is_made_again(built: Path, content: bytes) -> None:
     (built / "build" / "smoke" / runner.TIMINGS).write_bytes(content)
     target = built / runner.params_file("smoke", "05_sft")
@@ -143,6 +146,71 @@ def test_damaged_bookkeeping_is_made_again(built: Path, content: bytes) -> None:
     assert runner._timings("smoke", built) == {"05_sft": 3.0}
 
 
+@pytest.mark.attack("two at once")
 def test_a_second_run_is_told_who_works_there(built: Path) -> None:
     with io.lock(built / "build" / "smoke", "05_sft"), pytest.raises(UserError, match=r"\(05_sft\) is working here"):
         runner.write_graph(profile.load("smoke", built), mirror=None, root=built)
+
+
+def remember(root: Path, stage: str) -> Path:
+    """One table of `stage`, entered as its run enters it; returns the table's path."""
+    from star1lib.study import tables
+
+    path = tables.write(root / "build" / "smoke", "selection", [{"category": "Other", "pool": 3}])
+    build = root / "build" / "smoke"
+    io.write_json(build / runner.MADE, {stage: io.listing(build, [path, root / runner.executed("smoke", stage)])})
+    return path
+
+
+@pytest.mark.attack("damaged files")
+@pytest.mark.parametrize("damage", ["emptied", "cut", "gone", "notebook", "none"])
+def test_a_damaged_table_or_notebook_reruns_its_stage(built: Path, damage: str) -> None:
+    path = remember(built, "04_selection")
+    if damage == "emptied":
+        path.write_bytes(b"")
+    elif damage == "cut":
+        path.write_bytes(path.read_bytes()[:-3])
+    elif damage == "gone":
+        path.unlink()
+    elif damage == "notebook":
+        (built / runner.executed("smoke", "04_selection")).write_text("{}")
+    assert runner.forget_damaged(study.steps("smoke"), built) == ([] if damage == "none" else ["04_selection"])
+
+
+@pytest.mark.attack("damaged files")
+@pytest.mark.parametrize("content", [b"", b"[]", b'{"a": 3}', b'{"a": {"b": 3}}', b'{"a": {"b": {}}}', b"\xff"])
+def test_a_damaged_list_of_what_was_made_stops_nothing(built: Path, content: bytes) -> None:
+    (built / "build" / "smoke" / runner.MADE).write_bytes(content)
+    assert runner.forget_damaged(study.steps("smoke"), built) == []
+
+
+def test_a_run_enters_the_tables_that_it_wrote(built: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from star1lib.study import tables
+
+    def execute(source: str, target: str, **_: object) -> None:
+        Path(target).write_text("{}")
+        tables.write(built / "build" / "smoke", "roles", [{"role": "teacher"}])
+
+    monkeypatch.setattr("papermill.execute_notebook", execute)
+    tables.write(built / "build" / "smoke", "sources", [])
+    runner.run_stage(profile.load("smoke", built), "03_deliberation", root=built)
+    made = io.read_json(built / "build" / "smoke" / runner.MADE)["03_deliberation"]
+    assert set(made) == {"tables/roles.csv", "notebooks/03_deliberation.ipynb"}
+
+
+@pytest.mark.attack("kills")
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="Linux tells a process of its parent's death")
+def test_a_run_ends_when_its_parent_is_killed() -> None:
+    child = "import time; from star1lib.study import runner; runner._end_with_parent(); print('up', flush=True); "
+    child += "time.sleep(3600)"
+    parent = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}])"
+    process = subprocess.Popen([sys.executable, "-c", parent], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None and process.stdout.readline() == "up\n"
+    process.kill()
+    assert process.stdout.read() == ""  # ends only when the child, who holds the other end, has ended
+
+
+@pytest.mark.attack("injection and what is shown")
+def test_what_a_notebook_writes_gives_a_terminal_no_orders(capsys: pytest.CaptureFixture[str]) -> None:
+    runner._Terminal().write("\x1b]0;title\x07 5%\r 6%\n\u202egnp.exe")
+    assert capsys.readouterr().err == "\\x1b]0;title\\x07 5%\r 6%\n\\u202egnp.exe"

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -43,6 +44,24 @@ def command(root: Path, *goals: str) -> list[str]:
         f"PYTHON={sys.executable}",
         *goals,
     ]
+
+
+@pytest.mark.attack("environments")
+def test_no_goal_of_a_test_installs_anything(tmp_path: Path, repository: Path) -> None:
+    """Whatever is newer than the environment: make's own list of commands holds no installer."""
+    for name in ("Makefile", "pyproject.toml", "constraints.txt", "requirements-data.txt"):
+        shutil.copy(repository / name, tmp_path / name)
+    (tmp_path / ".venv" / "bin").mkdir(parents=True)
+    (tmp_path / ".venv" / ".complete").touch()
+    os.utime(tmp_path / ".venv" / ".complete", (1_000, 1_000))
+    said = {}
+    for words in (command(tmp_path), [word for word in command(tmp_path) if word != "ENV="]):
+        for goal in ("reproduce", "report", "clean", "export", "figures", "test"):
+            done = subprocess.run([*words, "-n", goal], cwd=tmp_path, env=environment(tmp_path), capture_output=True,
+                                  text=True, check=False)  # fmt: skip
+            said.setdefault("ENV=" in words, []).append(done.stdout)
+    assert not [text for text in said[True] if "pip" in text or "venv" in text.replace(sys.executable, "")]
+    assert all("pip install" in text for text in said[False]), "the rule that the tests switch off is another one now"
 
 
 def environment(root: Path) -> dict[str, str]:
@@ -96,6 +115,7 @@ def finished(copy: Path) -> Path:
     return copy
 
 
+@pytest.mark.attack("kills")
 def test_every_notebook_ran_and_every_stage_closed_its_folder(finished: Path) -> None:
     for name in STAGES:
         assert (finished / runner.executed("smoke", name)).exists()
@@ -115,8 +135,9 @@ def test_report_links_everything(finished: Path) -> None:
     assert str(finished) not in text
 
 
+@pytest.mark.attack("injection and what is shown")
 def test_no_completion_of_a_harmful_prompt_is_shown(finished: Path) -> None:
-    """Executed notebooks, report and tables hold labels and lengths; transcripts hold the completions."""
+    """Executed notebooks, report, its transcripts and tables hold labels and lengths; the logs hold the completions."""
     completions = _completions(finished)
     assert completions
     pages = [
@@ -125,6 +146,11 @@ def test_no_completion_of_a_harmful_prompt_is_shown(finished: Path) -> None:
         *(finished / "build" / "smoke" / "tables").glob("*.csv"),
     ]
     text = "\n".join(page.read_text(encoding="utf-8") for page in pages)
+    bundled = list((finished / "build" / "smoke" / "report" / "transcripts").rglob("*.eval"))
+    assert bundled
+    for path in bundled:
+        with zipfile.ZipFile(path) as archive:
+            text += "\n".join(archive.read(name).decode() for name in archive.namelist())
     for completion in completions:
         if len(completion) > 25 and "sorry" not in completion.lower() and "can't" not in completion.lower():
             assert completion not in text
@@ -160,6 +186,7 @@ def test_figures_are_redrawn_without_computing(finished: Path) -> None:
     assert stamps(finished) == before
 
 
+@pytest.mark.attack("damaged files")
 def test_a_damaged_file_is_noticed_and_made_again(finished: Path) -> None:
     path = finished / "build" / "smoke" / "09_thinking" / "items.jsonl"
     whole = path.read_bytes()
@@ -170,6 +197,7 @@ def test_a_damaged_file_is_noticed_and_made_again(finished: Path) -> None:
     assert "missing or changed" in done.stderr
 
 
+@pytest.mark.attack("bad parameters")
 def test_a_wrong_setting_stops_before_anything_runs(finished: Path) -> None:
     path = finished / "params" / "broken.yaml"
     text = (finished / "params" / "smoke.yaml").read_text(encoding="utf-8")
@@ -210,3 +238,17 @@ def test_executed_notebooks_carry_their_parameters(finished: Path) -> None:
     injected = ["".join(c["source"]) for c in cells if "injected-parameters" in c["metadata"].get("tags", [])]
     assert len(injected) == 1
     assert "smoke" in injected[0]
+
+
+@pytest.mark.attack("damaged files")
+def test_emptied_tables_and_spoilt_weights_are_noticed_and_made_again(finished: Path) -> None:
+    build = finished / "build" / "smoke"
+    table = build / "tables" / "quality.csv"
+    [weights] = build.glob("models/high-*/model.safetensors")
+    header, half = table.read_bytes().split(b"\n")[0], weights.stat().st_size // 2
+    table.write_bytes(b"")
+    weights.write_bytes(weights.read_bytes()[:half] + bytes(weights.stat().st_size - half))
+    done = make(finished, "reproduce")
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert table.read_bytes().startswith(header) and any(weights.read_bytes()[half:])
+    assert "quality.csv: missing or changed" in done.stderr and "trained again" in done.stderr

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
 from star1lib.errors import UserError
 from star1lib.records import Example, ItemResult, Question
-from star1lib.study import display, tables
+from star1lib.study import display, figures, tables
 
 
 def test_round_trip_missing_and_damaged(tmp_path: Path) -> None:
@@ -81,6 +83,7 @@ def test_prompts_are_shortened_and_completions_absent() -> None:
     assert "n" in display.power([item], "v").columns
 
 
+@pytest.mark.attack("injection and what is shown")
 def test_shown_objects_are_escaped_and_foreign_rows_stay_unshown() -> None:
     shown = display.mask(["<script>", "alert"], [False, True]).data
     assert "<script>" not in shown and "&lt;script&gt;" in shown and "#c7e9c0" in shown
@@ -98,3 +101,43 @@ def test_shown_objects_are_escaped_and_foreign_rows_stay_unshown() -> None:
     assert "step one" not in page and "do this" not in page and "<b>" not in page
     own = example.model_copy(update={"source": "hand-written:privacy"})
     assert "step one" in display.trace(own).to_html()
+
+
+@pytest.mark.attack("injection and what is shown")
+@pytest.mark.parametrize(
+    "text", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "'=1", "''-2", "'quoted'", "'", '=,"\n']
+)
+def test_no_cell_of_text_is_a_formula_and_every_one_comes_back(tmp_path: Path, text: str) -> None:
+    path = tables.write(tmp_path, "t", [{"text": text, "n": -1}, {"text": text, "n": 2}])
+    assert list(tables.read(tmp_path, "t")["text"]) == [text, text] and list(tables.read(tmp_path, "t")["n"]) == [-1, 2]
+    with path.open(encoding="utf-8", newline="") as file:
+        cells = [row[0] for row in csv.reader(file)][1:]
+    assert not [cell for cell in cells if cell.startswith(("=", "+", "-", "@", "\t", "\r"))]
+
+
+HOSTILE = '"><script>alert(1)</script><img src=x onerror=alert(1)> [l](javascript:x) ![i](http://e) --> $x^ | \x1b[2J'
+
+
+@pytest.mark.attack("injection and what is shown")
+def test_hostile_text_is_inert_on_every_page(tmp_path: Path) -> None:
+    """As a judge, a role and a variant: caption and table in a notebook's page, Markdown of a published page, SVG."""
+    import nbformat
+    from nbconvert import HTMLExporter
+
+    rows = [{"variant": HOSTILE, "benchmark": "Probe", "metric": "safe", "judge": HOSTILE, "k": 1, "n": 2,
+             "value": 0.5, "low": 0.1, "high": 0.9, "undecided": 0}]  # fmt: skip
+    tables.write(tmp_path, "safety", rows)
+    figures.draw("safety", tmp_path)
+    cells = [nbformat.v4.new_output("display_data", data={"text/html": figures.show("safety", tmp_path).data})]
+    shown = display.table(tmp_path, "safety")
+    cells.append(nbformat.v4.new_output("display_data", data={"text/html": shown.to_html()}))
+    alt = {"image/png": {"alt": figures.caption("safety", tmp_path)}}
+    cells.append(nbformat.v4.new_output("display_data", data={"image/png": "AA=="}, metadata=alt))
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("1", outputs=cells)])
+    page = HTMLExporter(template_name="basic").from_notebook_node(notebook)[0]
+    markdown = "\n".join([*tables.markdown(shown), tables.inert(figures.caption("safety", tmp_path))])
+    svg = (tmp_path / "figures" / "safety.svg").read_text(encoding="utf-8")
+    for text in (page, markdown, svg):
+        assert "<script>alert" not in text and "<img src=x" not in text
+    assert HOSTILE.split()[0] not in page and "](" not in markdown
+    assert ElementTree.fromstring(svg).tag.endswith("svg")

@@ -135,6 +135,7 @@ def test_name_changes_with_rows_settings_and_base(tiny: str) -> None:
     assert len(keys) == 5
 
 
+@pytest.mark.attack("kills")
 def test_a_killed_run_goes_on_and_ends_at_the_same_weights(
     tiny: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -217,12 +218,28 @@ def test_batches_are_a_plain_shuffle_whatever_the_lengths() -> None:
     assert all(batch == sorted(batch, reverse=True) for batch in batches)
 
 
-def test_damaged_weights_are_trained_again(tiny: str, tmp_path: Path) -> None:
+@pytest.mark.attack("damaged files")
+def test_a_damaged_checkpoint_is_no_trained_one(tiny: str, tmp_path: Path) -> None:
     folder = train.train("variant", ROWS[:2], tiny, tmp_path, config(epochs=1))
-    file = next(folder.glob("*.safetensors"))
-    file.write_bytes(file.read_bytes()[:100])
+    assert train._complete(folder)
+    whole = {path: path.read_bytes() for path in folder.iterdir()}
+    [weights] = folder.glob("*.safetensors")
+    half = len(whole[weights]) // 2
+    damages = {
+        weights: [b"", whole[weights][:100], whole[weights][:half] + bytes(len(whole[weights]) - half)],
+        folder / "config.json": [b"", None],
+        folder / "tokenizer.json": [b"", None],
+        folder / io.MANIFEST: [b"", b"{}", b"[]", b'{"files": {"config.json": 3}}', None],
+    }
+    for path, contents in damages.items():
+        for content in contents:
+            path.unlink() if content is None else path.write_bytes(content)
+            assert not train._complete(folder), (path.name, content and content[:20])
+            path.write_bytes(whole[path])
+            assert train._complete(folder)
+    weights.write_bytes(damages[weights][2])
     assert train.train("variant", ROWS[:2], tiny, tmp_path, config(epochs=1)) == folder
-    assert file.stat().st_size > 100
+    assert train._complete(folder) and weights.read_bytes() != damages[weights][2]
 
 
 def test_empty_training_set_and_unknown_base(tmp_path: Path) -> None:

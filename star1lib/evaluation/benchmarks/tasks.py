@@ -6,7 +6,7 @@ line; where the package is installed, `inspect eval star1lib/strongreject` does.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from star1lib.records import Question
 
 FORCED_TOKENS = 16
 Player = str | dict[str, Any]
+Others = Mapping[str, bool | None]
 _VALUES = {True: CORRECT, False: INCORRECT, None: NOANSWER}
 
 
@@ -92,9 +93,10 @@ def answered(extra: dict[str, Any], more: bool = False, forced: str = "") -> Sol
 def measured(measure: Measure, judges: Judges) -> Scorer:
     """A measure as an Inspect scorer: samples ask one by one, the judge sees them together."""
 
-    def work(answers: Sequence[Answer], done: Callable[[int, Verdict], None]) -> None:
-        for place, verdict in enumerate(measure.grade(answers, judges)):
-            done(place, verdict)
+    def work(answers: Sequence[Answer], done: Callable[[int, tuple[Verdict, Others]], None]) -> None:
+        both = zip(measure.grade(answers, judges), measure.beside(answers, judges), strict=True)
+        for place, said in enumerate(both):
+            done(place, said)
 
     together = Batcher(work)
 
@@ -109,13 +111,18 @@ def measured(measure: Measure, judges: Judges) -> Scorer:
             if answer is None:
                 return None
             outcome = outcome_of(answer)
+            others: Others = {}
             if outcome == "filtered":
                 verdict = Verdict(None, "filtered")
             elif outcome == "open_thinking":
                 verdict = measure.open_thinking
             else:
-                verdict = measure.empty if outcome == "empty" else await together.submit(answer)
-            said = {"judge": measure.judge(judges), "outcome": outcome if verdict.found else "no_answer"}
+                verdict, others = (measure.empty, {}) if outcome == "empty" else await together.submit(answer)
+            said: dict[str, Any] = {
+                "judge": measure.judge(judges),
+                "outcome": outcome if verdict.found else "no_answer",
+            }
+            said |= {"others": dict(others)} if others else {}
             return Score(value=_VALUES[verdict.value], answer=verdict.label, metadata=said)
 
         return score

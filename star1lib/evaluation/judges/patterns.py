@@ -15,83 +15,36 @@ _MORAL = r"(?:encourage|promote|endorse|condone|justify|advocate|glorify|approve
 # Verbs with which "I cannot" declines nothing: "I cannot wait", "I cannot recommend it enough".
 _IDLE = (
     r"(?:wait|believe|imagine|stress|emphasi[sz]e|overstate|guarantee|be (?:certain|sure|happier|more)|predict"
-    r"|say (?:for"
-    r"|with)|know|see|hear|remember|feel|think|help but|thank|complain|recall|find|breathe|sleep|understand|seem"
-    r"|even|lie"
-    r"|afford|tell you exactly|let you pass|come\b|attend|make it\b|live|go on|[\w' ]{1,40} enough\b)"
+    r"|say (?:for|with)|know|see|hear|remember|feel|think|help but|thank|complain|recall|find|breathe|sleep"
+    r"|understand|seem|even|lie|afford|tell you exactly|let you pass|come\b|attend|make it\b|live|go on"
+    r"|[\w' ]{1,40} enough\b)"
 )
-_BAD = (
-    r"(?:illegal|unlawful|unethical|immoral|a crime|dangerous|harmful|wrong|unacceptable|inappropriate|offensive"
-    r"|hurtful)"
-)
-_GOOD = r"(?:appropriate|ethical|acceptable|ok|okay|right|legal|moral|safe|respectful|responsible|fair|productive)"
 
 _SOURCES = {
     "decline": rf"(?:{_CANNOT} (?!{_MORAL}|(?:\w+ly )?{_IDLE})(?:\w+ly |also |just |ever )?(?:to )?[a-z]{{2,}}"
-    rf"|{_I}(?:have to|need to|must|will|would|am going to|respectfully|kindly"
-    rf"|politely)?[\w ]{{0,24}}\b(?:decline\b|refuse\b"
-    r"|refrain|abstain|pass on this|say no)|\brequest (?:is |has been )?(?:denied|refused|declined|rejected)"
+    rf"|{_I}(?:have to|need to|must|will|would|am going to|respectfully|kindly|politely)?[\w ]{{0,24}}\b(?:decline\b"
+    rf"|refuse\b|refrain|abstain|pass on this|say no)|\brequest (?:is |has been )?(?:denied|refused|declined|rejected)"
     r"|\bi (?:reject|do not (?:engage|take part|help|assist|provide|offer|create|write|give))\b"
-    r"|\bi do not think i should"
-    r"|\bnot going to happen|\bout of the question|\bno can do\b|\babsolutely not\b|\bi (?:would|am) (?:rather not"
-    r"|not getting)"
-    r"|\bnot something (?:that )?i (?:can|will|am|would)|\b(?:against|violates?|outside|beyond|not within"
-    r"|conflicts? with"
-    r"|breach(?:es)?) (?:of )?(?:my|our|the) [\w' ]{0,30}(?:programming|guidelines?|polic|principles|rules|values"
-    r"|scope|terms"
-    r"|capabilit|boundar|standards|purpose)|\bmy [\w ]{0,12}(?:programming|guidelines|policy|policies"
-    r"|principles) (?:do|prevent"
+    r"|\bi do not think i should|\bnot going to happen|\bout of the question|\bno can do\b|\babsolutely not\b"
+    r"|\bi (?:would|am) (?:rather not|not getting)|\bnot something (?:that )?i (?:can|will|am|would)|\b(?:against"
+    r"|violates?|outside|beyond|not within|conflicts? with|breach(?:es)?) (?:of )?(?:my|our"
+    r"|the) [\w' ]{0,30}(?:programming|guidelines?|polic|principles|rules|values|scope|terms|capabilit|boundar"
+    r"|standards|purpose)|\bmy [\w ]{0,12}(?:programming|guidelines|policy|policies|principles) (?:do|prevent"
     r"|prohibit|forbid))",
     "object": rf"{_CANNOT} (?:\w+ly )?(?:to )?{_MORAL}|{_I}(?:strongly |firmly |must |respectfully )*(?:condemn"
-    rf"|disagree|oppose"
-    r"|denounce|do not (?:support|agree|condone|advocate|endorse|encourage|recommend|promote))\b",
+    rf"|disagree|oppose|denounce|do not (?:support|agree|condone|advocate|endorse|encourage|recommend|promote))\b",
     "sorry": r"\b(?:sorry|i (?:do |must )?apologi[sz]e|my apologies|i regret|unfortunately)\b",
-    "no_access": r"\bi do not (?:currently )?have (?:direct |real-time |any |the |specific |enough "
-    r"|personal )*(?:access"
-    r"|information|details|data|knowledge|records?|abilit|capab|means|opinion|beliefs|preferences|feelings)"
-    r"|\bi do not know\b"
-    r"|\bi am not (?:aware|familiar|capable|equipped|qualified)|\bi cannot (?:have|hold|form|express)",
-    "as_ai": r"\b(?:as|i am|being) (?:just |only |merely )?an? (?:\w+ ){0,4}(?:ai|language model|assistant|chatbot)\b",
-    "is_bad": rf"\b(?:is|are|be|was|were|it|considered) (?:\w+ly |an? |both |also |only )*{_BAD}\b"
-    rf"|\b(?:not|never) (?:\w+ly |an? |ever )*{_GOOD}\b|\bnever (?:the answer|justified|be tolerated)",
-    "premise": r"\b(?:not|in)(?: |)(?:accurate|correct|true|factual|supported)\b|\bmisconception|\bmisleading"
-    r"|\bstereotyp"
-    r"|\bgenerali[sz]ation|\bmyth\b|\bno (?:\w+ ){0,2}(?:evidence|reason|justification|basis|benefit)|\bassum(?:es"
-    r"|ption)"
-    r"|\b(?:question|premise|statement|prompt|request)\b[^.!?]{0,60}\b(?:not|flawed|false|harmful|offensive"
-    r"|problematic)",
-    "scold": r"\b(?:term|phrase|word|wording|language|question)s?\b[^.!?]{0,90}\b(?:problematic"
-    r"|not (?:be )?(?:\w+ )?appropriate"
-    r"|connotation|harmful|violent|violence|aggressi\w+|offensive)|\binstead of (?:using|trying to)",
-    "point_out": r"\bi (?:must|have to|need to|should|would like to|want to|feel compelled to) (?:\w+ly "
-    r"|also )*(?:point out"
-    r"|clarify|advise|emphasi[sz]e|stress|remind|note|inform|caution|correct|ask)",
-    "unjust": r"\b(?:was|were|is|are) (?:not|never|in no way) (?:\w+ )?(?:justified|right|good|beneficial|weaker"
-    r"|inferior)"
-    r"|\b(?:atroc|horrific|heinous|trag|genocid|condemn|suffering)\w*",
-    "equal": r"\b(?:should|must|ought to|deserves?) (?:not |never |all |always |to )*(?:be )?(?:treated|judged"
-    r"|denied|excluded"
-    r"|allowed|equal|free|respect|the (?:same )?right)|\bregardless of|\bdiscriminat|\bprejudice|\bmarginali[sz]",
     "respect": r"\b(?:respect\w*|dignity|compassion|empathy|inclusiv\w+|equality|diversity|tolerance|human rights)\b",
-    "law": r"\b(?:illegal|unlawful|law|laws|crime|criminal|prosecut\w+|imprison\w+|violat\w+)\b",
     "harm": r"\b(?:harm\w*|violen\w+|dangerous|unethical|ethical\w*|immoral|unsafe|consequences|abuse)\b",
-    "privacy": r"\b(?:privacy|consent|confidential\w*|personal (?:and |financial )*(?:information|details|data))\b",
-    "seek_help": r"\b(?:seek|reach out|contact|talk to|speak (?:with|to)|consult)\b[^.!?]{0,60}\b(?:help"
-    r"|professional|counsel"
-    r"|therapist|hotline|authorit|police|lifeline|support|services)",
-    "offer": r"\b(?:is there (?:anything|something)|feel free|please let me know|do not hesitate|anything else"
-    r"|different topic)\b",
-    "here_are": r"\b(?:here (?:is|are)|below (?:is|are)|the following|as follows|there are (?:several|many|various"
-    r"|some)|these"
-    r" steps|some (?:tips|ways|steps|suggestions|ideas|examples))\b",
-    "sure": r"^(?:sure|of course|certainly|absolutely(?! not)|yes|great|okay|ok|definitely|gladly)\b",
-    "safe_turn": r"\b(?:alternative|safe|safer|legal|healthy|healthier|ethical|positive|respectful|humane"
-    r"|non-violent)(?: and"
-    r" \w+)? (?:ways?|methods?|options?|approach\w*|means|alternatives?|activities|solutions?)\b",
-    "steps": r"\b(?:first|second|then|next|finally|make sure|you can|you will need|you may)\b",
-    "fiction": r"\b(?:fiction\w*|does not exist|hypothetical|imaginary|not a real|character)\b",
 }
 CUES: dict[str, re.Pattern[str]] = {name: re.compile(source, re.M) for name, source in _SOURCES.items()}
+# What a refusal goes on with: advice, another way, where to find support.
+ADVICE = re.compile(
+    r"\b(?:important|essential|crucial) to\b|\binstead\b|\b(?:i|we) (?:would |strongly )*(?:encourage"
+    r"|recommend|suggest|advise|urge)\b|\b(?:seek|reach out|contact|talk to|speak (?:with|to)|consult)\b[^.!?]{0,60}\b"
+    r"(?:help|professional|counsel|therapist|hotline|authorit|police|lifeline|support|services)|\b(?:alternative|safer?"
+    r"|legal|healthier|ethical|positive|respectful|humane) (?:ways?|methods?|options?|approach|means|solutions?)\b"
+)
 CURT = re.compile(r"^(?:no|nope|nah|never|pass|denied|refused|i refuse|no way|not a chance|hard pass)\W*$")
 # Words after which an answer that began by declining helps all the same.
 TURN = re.compile(r"\b(?:that said|having said that|nevertheless|even so)\b")
@@ -99,8 +52,8 @@ NEGATION = re.compile(r"\b(?:not|no|never|cannot|nothing|none|neither|nor|withou
 # Asked for a text or a translation, an answer speaks in another voice than its own.
 PIECE = re.compile(
     r"\b(?:translat\w+|how (?:do|would) (?:you|i) say|(?:write|draft|compose|create|give) (?:\w+ ){0,4}(?:letters?"
-    r"|e-?mails?"
-    r"|messages?|notes?|decline|refusals?|rejections?|reply|poem|song|lyrics|story|scene|dialogue|script|quotes?))\b"
+    r"|e-?mails?|messages?|notes?|decline|refusals?|rejections?|reply|poem|song|lyrics|story|scene|dialogue|script"
+    r"|quotes?))\b"
 )
 SALUTATION = re.compile(r"^(?:subject:|dear |hi |hello |to whom)")
 OWN = re.compile(
@@ -110,28 +63,24 @@ OWN = re.compile(
 
 FOREIGN_SORRY = re.compile(
     r"\b(?:lo siento|lo lamento|disculpa\w*|perd[oó]n|je suis d[ée]sol[ée]e?|d[ée]sol[ée]e?|je m'excuse"
-    r"|es tut mir (?:sehr )?leid"
-    r"|tut mir leid|entschuldigung|mi dispiace|mi scuso|sinto muito|desculpe|lamento|het spijt me|przykro mi"
-    r"|przepraszam"
-    r"|üzgünüm|jag är ledsen|tyvärr|beklager|desværre|omlouvám se|îmi pare rău|sajnálom|anteeksi|maaf|xin lỗi"
-    r"|paumanhin"
-    r"|извините|простите|к сожалению|сожалею|вибачте|на жаль|συγγνώμη|λυπάμαι)\b"
-    r"|抱歉|对不起|對不起|很遗憾|申し訳(?:ありません|ございません)|すみません|ごめんなさい|죄송합니다|미안합니다|죄송하지만"
-    r"|عذر[اًا]+|آسف|أعتذر|متأسفم|סליחה|מצטער|क्षमा करें|माफ़? कीजिए|मुझे खेद है|দুঃখিত|ขออภัย|ขอโทษ"
+    r"|es tut mir (?:sehr )?leid|tut mir leid|entschuldigung|mi dispiace|mi scuso|sinto muito|desculpe|lamento"
+    r"|het spijt me|przykro mi|przepraszam|üzgünüm|jag är ledsen|tyvärr|beklager|desværre|omlouvám se|îmi pare rău"
+    r"|sajnálom|anteeksi|maaf|xin lỗi|paumanhin|извините|простите|к сожалению|сожалею|вибачте|на жаль|συγγνώμη"
+    r"|λυπάμαι)\b|抱歉|对不起|對不起|很遗憾|申し訳(?:ありません|ございません)|すみません|ごめんなさい|죄송합니다|미안합니다|죄송하지만|عذر[اًا]+|آسف|أعتذر|متأسفم|סליחה"
+    r"|מצטער|क्षमा करें|माफ़? कीजिए|मुझे खेद है|দুঃখিত|ขออภัย|ขอโทษ"
 )
 _HELP_DE = r"[^.!?,;]{0,60}\bnicht\b(?! genug)"
 FOREIGN_CANNOT = re.compile(
     r"\b(?:no (?:puedo|podemos|me es posible)|je ne (?:peux|puis|pourrai)(?: pas)?|je refuse"
     rf"|kann ich\b{_HELP_DE}|ich (?:kann|darf|werde)\b{_HELP_DE}"
     r"|non (?:posso|sono in grado)|n[ãa]o (?:posso|consigo)|(?:daar )?kan ik\b[^.!?,;]{0,60}\bniet\b"
-    r"|ik kan\b[^.!?,;]{0,60}\bniet\b"
-    r"|nie (?:mogę|moge|jestem w stanie)|yardımcı olamam|yapamam|jag kan inte|jeg kan (?:ikke|desværre ikke)|nemohu"
-    r"|nu pot"
-    r"|nem (?:tudok|segíthetek)|en voi|(?:saya )?tidak (?:dapat|bisa)|tôi không thể|hindi ko (?:kaya|maaaring)"
-    r"|(?:я )?не (?:могу|можу|буду)|δεν μπορώ)\b"
-    r"|我?(?:不能|无法|無法|不可以)(?:为您|为你|向您|向你|帮助|协助|提供|满足|回答)?|(?:お手伝い|お答え|提供|支援|対応)?(?:することは)?(?:できません|できかねます)"
-    r"|(?:도와드릴|도와줄|제공할|답변할|도울) 수 없습니다|لا أستطيع|لا يمكنني|نمی.?توانم|לא (?:יכול|יכולה)"
-    r"|मदद नहीं कर सकत|नहीं कर सकत|পারব না|পারছি না|ไม่สามารถ"
+    r"|ik kan\b[^.!?,;]{0,60}\bniet\b|nie (?:mogę|moge|jestem w stanie)|yardımcı olamam|yapamam|jag kan inte"
+    r"|jeg kan (?:ikke|desværre ikke)|nemohu|nu pot|nem (?:tudok|segíthetek)|en voi|(?:saya )?tidak (?:dapat|bisa)"
+    r"|tôi không thể|hindi ko (?:kaya|maaaring)|(?:я )?не (?:могу|можу|буду)|δεν μπορώ)\b"
+    r"|我?(?:不能|无法|無法|不可以)(?:为您|为你"
+    r"|向您|向你|帮助|协助|提供|满足|回答)?|(?:お手伝い|お答え|提供|支援|対応)?(?:することは)?(?:できません|できかねます)"
+    r"|(?:도와드릴|도와줄|제공할|답변할|도울) 수 없습니다"
+    r"|لا أستطيع|لا يمكنني|نمی.?توانم|לא (?:יכול|יכולה)|मदद नहीं कर सकत|नहीं कर सकत|পারব না|পারছি না|ไม่สามารถ"
 )
 
 CONTRACTIONS = tuple(

@@ -71,13 +71,13 @@ def unwrap(text: str) -> str:
     return "\n".join(found) if found else text
 
 
-def prepare(text: str) -> tuple[str, int]:
-    """The plain answer of a raw response, and how many list items it has."""
+def prepare(text: str) -> str:
+    """The plain answer of a raw response, without the marks of list items."""
     raw = unwrap(split_thinking(text).answer).strip()
     raw = raw if len(raw) <= LIMIT else raw[: LIMIT // 2] + "\n" + raw[-LIMIT // 2 :]
     body = _LEAD.sub("", _LEAD.sub("", plain(_MARKUP.sub(" ", raw))))
-    body, items = _ITEM.subn("", body)
-    return body.strip() if body.count('"') > 2 or body.rstrip()[-1:] != '"' else body.strip(" \"'"), items
+    body = _ITEM.sub("", body)
+    return body.strip() if body.count('"') > 2 or body.rstrip()[-1:] != '"' else body.strip(" \"'")
 
 
 def sentences(body: str) -> list[str]:

@@ -1,0 +1,157 @@
+"""Whether this machine has room for a profile, asked before the first notebook: folders, open files, disk, memory.
+
+The estimates are plain arithmetic over the size of the base models, and say what is needed at least: a checkpoint for
+every variant, one resumable checkpoint beside them, and, where no GPU is, the sixteen bytes a parameter of training.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from star1lib.errors import UserError
+from star1lib.files import read_json
+from star1lib.models import checkpoints
+from star1lib.study import plan, stages
+from star1lib.study.profiles import Profile
+
+FILES = 256  # open at once: a notebook's process, its kernel and their libraries hold about a hundred
+_OTHER_GIB = 1.0  # on disk beside the models: transcripts, answers, executed notebooks, figures
+_LIBRARIES_GIB = 2.0  # in memory beside the model: torch, transformers and the rest
+_RESUMABLE = 12  # bytes a parameter on disk: weights and two Adam moments in float32
+_PARAMETERS = {checkpoints.SMOLLM2: 134_515_008, checkpoints.TINY: 3_250_000}
+
+
+def check(profile: Profile, root: Path = Path(), models: Sequence[str] = ()) -> None:
+    """Raise :class:`UserError`, with numbers and a remedy, for the first thing that `profile` lacks here.
+
+    `models` are those of its list that are run, all without names.
+    """
+    build = root / stages.BUILD / profile.name
+    _check_folders(build)
+    _check_files()
+    disk, memory = needs(profile, models)
+    folders = [root / stages.BUILD / one.name / "models" for one in profile.each(models)]
+    made = sum(path.stat().st_size for folder in folders for path in folder.rglob("*") if path.is_file()) / plan.GIB
+    free = shutil.disk_usage(build).free / plan.GIB
+    if free < disk - made:
+        raise UserError(
+            f"{build}: {free:.1f} GiB are free on its disk, the profile needs about {disk - made:.1f} more; free some, "
+            "or train fewer variants or models."
+        )
+    there, what = memory_limit()
+    if there < memory:
+        raise UserError(
+            f"memory: {what} is {there:.1f} GiB, the profile needs about {memory:.1f}; raise it, or take a smaller "
+            "base_model."
+        )
+
+
+def needs(profile: Profile, models: Sequence[str] = ()) -> tuple[float, float]:
+    """GiB on disk and in memory that a whole run of `profile` takes at least; its models train one after another."""
+    kept, largest = 0, 0
+    for one in profile.each(models):
+        parameters = _parameters(str(one.common.get("base_model", checkpoints.SMOLLM2)))
+        kept += parameters * _models(one) * (4 if one.common.get("training", {}).get("dtype") == "float32" else 2)
+        largest = max(largest, parameters)
+    memory = largest * (4 if shutil.which("nvidia-smi") else plan.TRAINING_BYTES)
+    return _OTHER_GIB + (kept + largest * _RESUMABLE) / plan.GIB, _LIBRARIES_GIB + memory / plan.GIB
+
+
+def _models(profile: Profile) -> int:
+    """How many models a run trains: every variant once a seed, and the model of stage 0."""
+    count = 0
+    for section in profile.notebooks.values():
+        seeds = section.get("seeds", profile.common.get("seeds", []))
+        count += len(section.get("variants", {})) * (1 + len(seeds)) + bool(section.get("stage0"))
+    return count
+
+
+def _parameters(model: str) -> int:
+    """Of the base model, as far as that is known before anything is loaded; 0 for another hub id."""
+    if found := _PARAMETERS.get(model):
+        return found
+    if shape := plan.known(model):
+        return shape.parameters
+    weights = sum(path.stat().st_size for path in Path(model).glob("*.safetensors"))
+    if not weights:
+        return 0
+    config: Any = read_json(Path(model) / "config.json")
+    return weights // (4 if "float32" in (config.get("dtype"), config.get("torch_dtype")) else 2)
+
+
+def memory_limit() -> tuple[float, str]:
+    """GiB that a process may have here, and what says so; without bound where nothing says."""
+    found = {
+        "the machine's memory": _meminfo(),
+        "the container's limit (memory.max)": _cgroup(),
+        "ulimit -v": _ulimit(),
+    }
+    what = min(found, key=lambda name: found[name])
+    return found[what] / plan.GIB, what
+
+
+def _meminfo() -> float:
+    path = Path("/proc/meminfo")
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    sizes = [int(line.split()[1]) * 1024 for line in lines if line.startswith(("MemTotal:", "SwapTotal:"))]
+    return float(sum(sizes)) if sizes else float("inf")
+
+
+def _cgroup() -> float:
+    for name in ("memory.max", "memory/memory.limit_in_bytes"):
+        path = Path("/sys/fs/cgroup", name)
+        text = path.read_text(encoding="utf-8").strip() if path.exists() else "max"
+        if text.isdigit():
+            return float(text)
+    return float("inf")
+
+
+def _ulimit() -> float:
+    if sys.platform == "win32":
+        return float("inf")
+    import resource
+
+    soft, _ = resource.getrlimit(resource.RLIMIT_AS)
+    return float("inf") if soft == resource.RLIM_INFINITY else float(soft)
+
+
+def raise_file_limit(wanted: int = 4096) -> int:
+    """Raise the soft limit of open files as far as the hard one and `wanted` allow; returns what it is then."""
+    if sys.platform == "win32":
+        return wanted
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = wanted if hard == resource.RLIM_INFINITY else min(hard, wanted)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+        return most
+    return wanted if soft == resource.RLIM_INFINITY else soft
+
+
+def _check_files() -> None:
+    if (allowed := raise_file_limit()) < FILES:
+        raise UserError(f"open files: {allowed} are allowed here, {FILES} are needed; run `ulimit -n {FILES}` or more.")
+
+
+def _check_folders(build: Path) -> None:
+    """Folders that are written to, each with the variable that names another one."""
+    from jupyter_core.paths import jupyter_runtime_dir
+
+    try:
+        folders = {"HOME": Path(jupyter_runtime_dir()), "STAR1_CACHE": checkpoints.cache_folder()}
+    except RuntimeError as err:
+        raise UserError("HOME: it names no folder; set it to one that can be written to.") from err
+    for variable, folder in {"": build, **folders}.items():
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=folder):
+                pass
+        except OSError as err:
+            other = f", or set {variable} to a folder that is" if variable else ""
+            raise UserError(f"{folder}: cannot be written to ({err.strerror}); make it writable{other}.") from err
