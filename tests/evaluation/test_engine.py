@@ -88,6 +88,16 @@ def test_a_server_for_each_checkpoint_and_none_for_what_is_there(python: Path, t
     assert "Bearer" not in str(items)
 
 
+def test_a_damaged_transcript_is_asked_of_a_server_again(python: Path, tiny: Path, tmp_path: Path) -> None:
+    items = run(tmp_path, python, tiny)
+    [log] = (tmp_path / "evaluations" / "logs").glob("*.eval")
+    log.write_bytes(b"damaged")
+    (tmp_path / "evaluations" / "base" / "BenignVariants" / "items.jsonl").write_text("")
+    assert run(tmp_path, python, tiny) == items
+    assert [line.split()[0] for line in life(python)].count("started") == 2
+    assert [path.name for path in (tmp_path / "evaluations" / "logs").glob("*.eval")] != [log.name]
+
+
 def test_the_guard_is_served_after_the_answers(
     python: Path, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

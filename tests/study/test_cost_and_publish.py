@@ -83,3 +83,12 @@ def test_every_measured_number_in_the_readme_comes_from_a_published_table(reposi
     prose = re.sub(r"<!-- table .*?<!-- end -->", "", text, flags=re.DOTALL)
     findings = prose[prose.index("## What the default run shows") : prose.index("## Going further")]
     assert not re.findall(r"\d[\d.]*(?:%| points?\b)", findings)
+
+
+def test_a_list_of_models_is_not_published(repository: Path, tmp_path: Path) -> None:
+    (tmp_path / "params").mkdir()
+    mini = (repository / "params" / "mini.yaml").read_text(encoding="utf-8")
+    (tmp_path / "params" / "two.yaml").write_text(mini + "\nmodels: [tiny, smollm2]\n")
+    with pytest.raises(UserError, match=r"'two': the results of a list of models are not published; `make report"):
+        publish.publish("two", tmp_path)
+    assert not (tmp_path / "figures").exists()

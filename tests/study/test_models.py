@@ -83,6 +83,19 @@ def test_a_finished_model_stays_when_another_is_run_and_a_changed_one_reruns_alo
     assert list(io.read_json(root / runner.params_file("two", "11_figures"))["models"]) == ["first", "second"]
 
 
+def test_a_damaged_table_of_one_model_reruns_that_model_alone(root: Path) -> None:
+    would_run(root)
+    pretend(root, "first", "second")
+    for model in ("first", "second"):
+        build = root / "build" / "two" / model
+        table = tables.write(build, "safety", [{"variant": model}])
+        io.write_json(build / runner.MADE, {"06_safety": io.listing(build, [table])})
+    assert would_run(root) == []
+    table.write_text("")
+    ran = would_run(root)
+    assert ran[0] == "two/second 06_safety" and not any(step.startswith("two/first ") for step in ran)
+
+
 def test_each_model_has_its_own_settings(root: Path) -> None:
     would_run(root)
     first, second = (io.read_json(root / runner.params_file(f"two/{model}", "05_sft")) for model in ("first", "second"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import zipfile
 from importlib import resources
 from pathlib import Path
@@ -117,23 +118,34 @@ def test_what_was_left_out_stands_in_table_and_report(tmp_path: Path) -> None:
     assert why in sections["Reasoning"]["tables"][0]["html"]
     tables.write(tmp_path, "first", [])
     assert why in display.table(tmp_path, "first").to_string(max_colwidth=None)
-    template = resources.files("star1lib").joinpath("assets/report/index.html.j2").read_text(encoding="utf-8")
-    assert "left_out.values()" in template
+    assert f'<p class="note">{why}</p>' in page(left_out=[why])
+
+
+def page(**values: Any) -> str:
+    """The report's page of a profile without results."""
+    environment = jinja2.Environment(loader=jinja2.PackageLoader("star1lib", "assets/report"), autoescape=True)
+    empty: dict[str, Any] = {"sections": [], "notebooks": [], "hashes": {}, "parameters": {}}
+    return environment.get_template("index.html.j2").render(
+        profile=SimpleNamespace(name="p", about=""), **{**empty, **values}
+    )
+
+
+def test_each_models_transcripts_are_linked_and_kept_apart(evaluated: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("STAR1_SHOW_COMPLETIONS", raising=False)
+    shutil.copytree(evaluated / "evaluations", evaluated / "first" / "evaluations")
+    shutil.move(evaluated / "evaluations", evaluated / "second" / "evaluations")
+    links = {model: report._transcripts(evaluated, model) for model in ("", "first", "second")}
+    assert links == {"": "", "first": "first/transcripts/index.html", "second": "second/transcripts/index.html"}
+    assert all((evaluated / "report" / link).is_file() for link in links.values() if link)
+    shown = page(transcripts=links, shown=False, switch="X")
+    assert 'href="second/transcripts/index.html">Evaluation transcripts of second</a>' in shown
 
 
 def test_a_long_table_comes_folded_with_what_sorts_and_filters_it() -> None:
     long, short = (report._table(name, pd.DataFrame({"n": range(rows)})) for name, rows in (("long", 30), ("short", 2)))
     section = {"id": "x", "title": "X", "figures": [], "tables": [long, short]}
-    environment = jinja2.Environment(loader=jinja2.PackageLoader("star1lib", "assets/report"), autoescape=True)
-    page = environment.get_template("index.html.j2").render(
-        profile=SimpleNamespace(name="p", about=""),
-        sections=[section],
-        notebooks=[],
-        hashes=short,
-        parameters={},
-        left_out={},
-    )
-    folded, open_ = page.split("<h3>long</h3>")[1].split("<h3>short</h3>")[:2]
+    shown = page(sections=[section], hashes=short)
+    folded, open_ = shown.split("<h3>long</h3>")[1].split("<h3>short</h3>")[:2]
     assert "<details><summary>30 rows</summary>" in folded and "<details>" not in open_.split("<h2")[0]
     assert all(re.search(r'<table[^>]*class="[^"]*\bsortable\b', part) for part in (folded, open_))
-    assert page.index('querySelectorAll("table.sortable")') > page.index("<h3>short</h3>")
+    assert shown.index('querySelectorAll("table.sortable")') > shown.index("<h3>short</h3>")

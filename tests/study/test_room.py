@@ -99,3 +99,12 @@ def test_a_model_of_ones_own_is_measured(mini: profiles.Profile, tmp_path: Path)
     (tmp_path / "own" / "model.safetensors").write_bytes(b"x" * 4000)
     assert room._parameters(str(tmp_path / "own")) == 1000
     assert room._parameters("somebody/unknown") == 0
+
+
+def test_every_model_of_a_list_needs_room(mini: profiles.Profile) -> None:
+    models = [profiles.StudyModel(model=name) for name in ("tiny", "smollm2")]
+    listed = mini.model_copy(update={"models": models})
+    (disk, memory), (small, small_memory), (large, large_memory) = (
+        room.needs(listed, names) for names in ((), ["tiny"], ["smollm2"])
+    )
+    assert disk > large > small and memory == large_memory > small_memory
