@@ -126,7 +126,12 @@ def test_a_long_table_comes_folded_with_what_sorts_and_filters_it() -> None:
     section = {"id": "x", "title": "X", "figures": [], "tables": [long, short]}
     environment = jinja2.Environment(loader=jinja2.PackageLoader("star1lib", "assets/report"), autoescape=True)
     page = environment.get_template("index.html.j2").render(
-        profile=SimpleNamespace(name="p", about=""), sections=[section], notebooks=[], hashes=short, parameters={}, left_out={}
+        profile=SimpleNamespace(name="p", about=""),
+        sections=[section],
+        notebooks=[],
+        hashes=short,
+        parameters={},
+        left_out={},
     )
     folded, open_ = page.split("<h3>long</h3>")[1].split("<h3>short</h3>")[:2]
     assert "<details><summary>30 rows</summary>" in folded and "<details>" not in open_.split("<h2")[0]
