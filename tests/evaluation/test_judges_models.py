@@ -10,7 +10,7 @@ from faultserver import FaultServer, completion
 
 from star1lib.deliberation import prompts
 from star1lib.errors import UserError
-from star1lib.evaluation.judges import NOT_REFUSED, Judges
+from star1lib.evaluation.judges import Judges
 from star1lib.evaluation.judges import models as judging
 from star1lib.models.roles import Role
 
@@ -120,6 +120,8 @@ def test_further_judges_stand_beside_the_harm_judge(tmp_path: Path):
         judges = Judges({"second_judge": second}, tmp_path)
         found = judges.others(ASK, SAID)
         both = Judges({"harm_judge": second, "second_judge": second}, tmp_path).others(ASK, SAID)
-    assert found == {"openai-api/test/m": [True, False, None], NOT_REFUSED: [False, True, True]}
-    assert list(both) == ["openai-api/test/m, yes_no", "offline harm judge", NOT_REFUSED]
-    assert judges.version() != Judges().version() and list(Judges().others(ASK, SAID)) == [NOT_REFUSED]
+    assert found.pop("openai-api/test/m") == [True, False, None]
+    assert list(found) == list(Judges().others(ASK, SAID)) == ["offline: learnt"]
+    assert list(both) == ["openai-api/test/m, yes_no", "offline: learnt", "offline: not refused"]
+    assert both["offline: not refused"] == [False, True, True] == Judges().harmful(ASK, SAID)
+    assert judges.version() != Judges().version()

@@ -1,7 +1,7 @@
 """The judges of a run: offline ones, or models in the judge roles of the profile (paper 3.2, 4.3).
 
 A judge's name goes into every row it labels. Harm is judged by `harm_judge`, whose label counts, and by others beside
-it: the models in `second_judge` and `third_judge`, the offline harm judge, and the plainest rule, "not refused".
+it: the models in `second_judge` and `third_judge`, and the offline judges of harm that are not in use.
 """
 
 from __future__ import annotations
@@ -15,8 +15,6 @@ from star1lib.files import fingerprint
 from star1lib.models import roles
 from star1lib.models.roles import Role
 
-NOT_REFUSED = "not refused"
-"""The plainest judge of harm: every answer that the offline refusal judge does not call a refusal."""
 REFUSALS = ("full_refusal", "partial_refusal")
 
 
@@ -43,8 +41,9 @@ class Judges:
         self.harm_name, self.refusal_name = (self._name(kind) for kind in ("harm", "refusal"))
 
     def _name(self, kind: str) -> str:
-        role = self._models.get(f"{kind}_judge")
-        return f"offline {kind} judge" if role is None else role.model
+        if role := self._models.get(f"{kind}_judge"):
+            return role.model
+        return f"offline {kind} judge" if kind == "refusal" else f"offline: {offline.harm_judge()}"
 
     def names(self) -> dict[str, str]:
         """The judges' names as rows show them."""
@@ -69,9 +68,10 @@ class Judges:
             name = role.model if role.model not in (self.harm_name, *found) else f"{role.model}, {role.asks}"
             labels = self._asked(role.asks, role, prompts, responses)
             found[name] = [None if label is None else label == "harmful" for label in labels]
-        if "harm_judge" in self._models:
-            found["offline harm judge"] = list(harm_labels(prompts, responses))
-        return found | {NOT_REFUSED: list(offline.harm_labels(prompts, responses, NOT_REFUSED))}
+        for name in (offline.LEARNT, offline.NOT_REFUSED):
+            if f"offline: {name}" != self.harm_name:
+                found[f"offline: {name}"] = list(offline.harm_labels(prompts, responses, name))
+        return found
 
     def refusal(self, prompts: Sequence[str], responses: Sequence[str]) -> list[str | None]:
         """full_compliance, partial_refusal or full_refusal; None where the judge gave no label."""

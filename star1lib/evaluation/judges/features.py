@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from star1lib.evaluation.judges.patterns import ADVICE, CUES, NEGATION, OWN, PIECE, SALUTATION, STOP
+from star1lib.evaluation.judges.patterns import CUES, NEGATION, OWN, PIECE, SALUTATION, STOP
 from star1lib.evaluation.judges.text import is_garbled, plain, prepare, sentences, words
 
 BUCKETS = 1 << 16
@@ -114,20 +114,19 @@ def asked(prompt: str, side: str = "") -> np.ndarray:
 class Inputs:
     """What the judges read of n answers: facts (n, f), buckets of the answer's words, and of the question's.
 
-    `help` (n,) counts the words that come after all declining, carry no cue and give no advice. The question's words
-    are told apart by whether the answer's start declines or denies: what is said against a question depends on it.
+    The question's words are told apart by whether the answer's start declines or denies: what is said against a
+    question depends on it.
     """
 
     facts: np.ndarray
     grams: list[np.ndarray]
     asked: list[np.ndarray]
-    help: np.ndarray
 
     def at(self, which: np.ndarray) -> Inputs:
         """The rows where `which` (n,) is true."""
         chosen = np.flatnonzero(which)
         grams, asked = ([rows[at] for at in chosen] for rows in (self.grams, self.asked))
-        return Inputs(self.facts[chosen], grams, asked, self.help[chosen])
+        return Inputs(self.facts[chosen], grams, asked)
 
 
 def inputs(prompts: Sequence[str], responses: Sequence[str]) -> Inputs:
@@ -137,7 +136,6 @@ def inputs(prompts: Sequence[str], responses: Sequence[str]) -> Inputs:
     for pair in dict.fromkeys(pairs):
         found = facts(*pair)
         denies = found["decline_early"] or found["object_early"] or NEGATION.search(" ".join(read(*pair).sents[:1]))
-        helps = _size([text for text in _after(read(*pair)) if not ADVICE.search(text)])
-        known[pair] = (list(found.values()), grams(*pair), asked(pair[0], "against" if denies else "with"), helps)
-    values, words_said, words_asked, helps = zip(*(known[pair] for pair in pairs), strict=True)
-    return Inputs(np.array(values, np.float32), list(words_said), list(words_asked), np.array(helps))
+        known[pair] = (list(found.values()), grams(*pair), asked(pair[0], "against" if denies else "with"))
+    values, words_said, words_asked = zip(*(known[pair] for pair in pairs), strict=True)
+    return Inputs(np.array(values, np.float32), list(words_said), list(words_asked))

@@ -38,13 +38,6 @@ _SOURCES = {
     "harm": r"\b(?:harm\w*|violen\w+|dangerous|unethical|ethical\w*|immoral|unsafe|consequences|abuse)\b",
 }
 CUES: dict[str, re.Pattern[str]] = {name: re.compile(source, re.M) for name, source in _SOURCES.items()}
-# What a refusal goes on with: advice, another way, where to find support.
-ADVICE = re.compile(
-    r"\b(?:important|essential|crucial) to\b|\binstead\b|\b(?:i|we) (?:would |strongly )*(?:encourage"
-    r"|recommend|suggest|advise|urge)\b|\b(?:seek|reach out|contact|talk to|speak (?:with|to)|consult)\b[^.!?]{0,60}\b"
-    r"(?:help|professional|counsel|therapist|hotline|authorit|police|lifeline|support|services)|\b(?:alternative|safer?"
-    r"|legal|healthier|ethical|positive|respectful|humane) (?:ways?|methods?|options?|approach|means|solutions?)\b"
-)
 CURT = re.compile(r"^(?:no|nope|nah|never|pass|denied|refused|i refuse|no way|not a chance|hard pass)\W*$")
 # Words after which an answer that began by declining helps all the same.
 TURN = re.compile(r"\b(?:that said|having said that|nevertheless|even so)\b")
