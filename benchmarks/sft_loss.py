@@ -101,7 +101,7 @@ def main() -> None:
         compute_loss = Trainer.compute_loss
 
     classes = {
-        OURS: sft._trainer_class("shuffled"),
+        OURS: sft._trainer_class(),
         "TRL as it comes": SFTTrainer,
         "TRL with the model's loss": ModelLoss,
     }

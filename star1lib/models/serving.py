@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -66,7 +67,7 @@ def serve(
     if not python.exists():
         raise UserError(f"{python}: no such Python; run `make serve` once to set up vLLM, or name another.")
     key = os.environ.get(key_variable) or secrets.token_urlsafe(24)
-    port = port or _free_port()
+    port = port or _port(name or checkpoint.name)
     server = Server(f"http://{HOST}:{port}/v1", name or checkpoint.name, key)
     command = [str(python), "-m", "vllm.entrypoints.openai.api_server", "--model", str(checkpoint)]
     command += ["--served-model-name", server.name, "--host", HOST, "--port", str(port), "--dtype", dtype]
@@ -117,9 +118,14 @@ def _environment(key: str) -> dict[str, str]:
     return {**({} if _has_gpu() else cpu), **os.environ, "HF_HUB_OFFLINE": "1", "VLLM_API_KEY": key}
 
 
-def _free_port() -> int:
+def _port(name: str) -> int:
+    """The same port for a name every time: Inspect finds what it generated before a kill by the server's address."""
     with socket.socket() as probe:
-        probe.bind((HOST, 0))
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, 20_000 + zlib.crc32(name.encode()) % 20_000))
+        except OSError:  # taken by another program
+            probe.bind((HOST, 0))
         return int(probe.getsockname()[1])
 
 
