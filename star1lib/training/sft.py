@@ -277,13 +277,9 @@ def shuffled(lengths: Sequence[int], batch: int, seed: str) -> list[int]:
 
 
 def _trainer_class() -> type:
-    """TRL's SFTTrainer, shuffled by :func:`shuffled`; on a CPU with a loss of our own.
-
-    The vocabulary is the largest matrix of a small model; on a CPU, projecting prompt tokens whose loss is masked is
-    wasted work. On an accelerator, for models wrapped by PEFT and for models without a separate head the loss is TRL's.
-    `benchmarks/sft_loss.py` measures the three losses side by side.
-    """
+    """TRL's SFTTrainer, shuffled by :func:`shuffled`."""
     import torch
+    from transformers import Trainer
     from trl import SFTTrainer
 
     class Shuffled(torch.utils.data.Sampler):
@@ -301,7 +297,7 @@ def _trainer_class() -> type:
         def __iter__(self) -> Iterator[int]:
             return iter(shuffled(self.lengths, self.batch, f"{self.seed}-{self.epoch}"))
 
-    class AnswerLossTrainer(SFTTrainer):
+    class ShuffledTrainer(SFTTrainer):
         def _get_train_sampler(self, train_dataset: Any = None) -> Any:
             dataset: Any = train_dataset if train_dataset is not None else self.train_dataset
             lengths = [len(ids) for ids in dataset["input_ids"]]
@@ -309,26 +305,10 @@ def _trainer_class() -> type:
             batch *= self.accelerator.num_processes
             return Shuffled(lengths, batch, int(self.args.data_seed or 0))
 
-        def compute_loss(
-            self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
-        ) -> Any:
-            plain = self.accelerator.unwrap_model(model)
-            head = plain.get_output_embeddings() if hasattr(plain, "get_output_embeddings") else None
-            trunk = getattr(plain, getattr(plain, "base_model_prefix", ""), None)
-            accelerated = inputs["input_ids"].device.type != "cpu" or self.accelerator.num_processes > 1
-            if accelerated or return_outputs or head is None or trunk is None or hasattr(plain, "peft_config"):
-                return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
-            hidden = trunk(
-                input_ids=inputs["input_ids"], attention_mask=inputs.get("attention_mask"), use_cache=False
-            ).last_hidden_state
-            labels = inputs["labels"][:, 1:]
-            keep = labels != -100
-            logits = head(hidden[:, :-1][keep]).float()
-            total = torch.nn.functional.cross_entropy(logits, labels[keep], reduction="sum")
-            count = num_items_in_batch if num_items_in_batch is not None else keep.sum().clamp(min=1)
-            return total / count
+        # The model's own loss: TRL's adds entropy and accuracy, a quarter more of a CPU's time (sft_loss.md).
+        compute_loss = SFTTrainer.compute_loss if torch.cuda.is_available() else Trainer.compute_loss
 
-    return AnswerLossTrainer
+    return ShuffledTrainer
 
 
 def _lora(config: TrainConfig) -> Any:

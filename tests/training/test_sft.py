@@ -175,39 +175,6 @@ def test_a_killed_run_goes_on_and_ends_at_the_same_weights(
         assert torch.allclose(tensor, resumed[name], atol=1e-6), name
 
 
-def test_our_loss_is_trls_loss(tiny: str) -> None:
-    """Skipping masked positions changes the work, not the number."""
-    import torch
-
-    net, tokenizer = model.load(tiny)
-    encoded = [tokenize(row, tokenizer, 96) for row in ROWS[:2]]
-    width = max(len(entry["input_ids"]) for entry in encoded)
-    pad = tokenizer.pad_token_id
-    ids = torch.tensor([e["input_ids"] + [pad] * (width - len(e["input_ids"])) for e in encoded])
-    seen = torch.tensor([[1] * len(e["input_ids"]) + [0] * (width - len(e["input_ids"])) for e in encoded])
-    labels = torch.tensor(
-        [
-            [i if m else -100 for i, m in zip(e["input_ids"], e["completion_mask"], strict=True)]
-            + [-100] * (width - len(e["input_ids"]))
-            for e in encoded
-        ]
-    )
-    reference = net(input_ids=ids, attention_mask=seen, labels=labels).loss
-
-    class Accelerator:
-        num_processes = 1
-
-        def unwrap_model(self, wrapped: Any) -> Any:
-            return wrapped
-
-    trainer = object.__new__(train._trainer_class())
-    trainer.accelerator = Accelerator()
-    inputs = {"input_ids": ids, "attention_mask": seen, "labels": labels}
-    assert torch.allclose(trainer.compute_loss(net, inputs), reference, atol=1e-5)
-    count = int((labels[:, 1:] != -100).sum())
-    assert torch.allclose(trainer.compute_loss(net, inputs, num_items_in_batch=2 * count), reference / 2, atol=1e-5)
-
-
 def test_batches_are_a_plain_shuffle_whatever_the_lengths() -> None:
     lengths = [5] * 20 + [50] * 20
     order = train.shuffled(lengths, 4, "0-1")
