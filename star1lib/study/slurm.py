@@ -1,7 +1,8 @@
 """A profile on a Slurm cluster: one job file, written here and handed to `sbatch` by the user.
 
 The job runs `make reproduce` on its first node; training spreads itself over all nodes (`training.launch`, see
-:mod:`star1lib.training.launched`), and a job that ran out of time goes on when the same file is submitted again.
+:func:`star1lib.training.sft.fit_launched`), and a job that ran out of time goes on when the same file is submitted
+again.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ import yaml
 
 from star1lib import files as io
 from star1lib.errors import UserError
-from star1lib.training import launched, sft
+from star1lib.training import sft
 from star1lib.training.rows import TrainRow
 
 ROWS = [
@@ -97,10 +97,10 @@ def test_two_processes_give_the_loss_curve_of_one_and_resume_exactly(
 
 def test_the_command_on_one_machine_and_on_four_nodes() -> None:
     work = Path("build/models/.v.partial")
-    one = launched.command("c.yaml", work, {"STAR1_PROCESSES": "4"})
+    one = sft.command("c.yaml", work, {"STAR1_PROCESSES": "4"})
     assert one[1:] == ["-m", "accelerate.commands.launch", "--config_file", "c.yaml", "--num_processes", "4",
-                       "-m", "star1lib.training.launched", str(work)]  # fmt: skip
-    four = launched.command("c.yaml", work, {"SLURM_JOB_NUM_NODES": "4", "MASTER_ADDR": "10.0.0.1"}, 8)
+                       "-m", "star1lib.training.sft", str(work)]  # fmt: skip
+    four = sft.command("c.yaml", work, {"SLURM_JOB_NUM_NODES": "4", "MASTER_ADDR": "10.0.0.1"}, 8)
     assert four[:4] == ["srun", "--nodes=4", "--ntasks=4", "--ntasks-per-node=1"]
     assert "--num_processes 32 --num_machines 4" in four[-1] and "--main_process_ip 10.0.0.1" in four[-1]
     assert "--machine_rank $SLURM_NODEID" in four[-1]
@@ -125,13 +125,13 @@ def test_a_launch_that_fails_is_one_sentence_and_keeps_its_checkpoints(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(UserError, match=r"training.launch: .*none.yaml does not exist"):
-        launched.fit_launched(ROWS, "tiny", tmp_path, "v", config(launch="none.yaml"), 2)
+        sft.fit_launched(ROWS, "tiny", tmp_path, "v", config(launch="none.yaml"), 2)
     (tmp_path / "c.yaml").touch()
     asked = config(launch=str(tmp_path / "c.yaml"))
     for text, sentence in (("ValueError: no such thing", r"ended with code 1 \(no such thing\); its log is"),
                            ("torch.OutOfMemoryError: CUDA out of memory", "set gradient_checkpointing")):  # fmt: skip
         failing = ["python3", "-c", f"import sys; sys.exit({text!r})"]
-        monkeypatch.setattr(launched, "command", lambda *_, failing=failing: failing)
+        monkeypatch.setattr(sft, "command", lambda *_, failing=failing: failing)
         with pytest.raises(UserError, match=sentence):
-            launched.fit_launched(ROWS, "tiny", tmp_path / "work", "v", asked, 2)
+            sft.fit_launched(ROWS, "tiny", tmp_path / "work", "v", asked, 2)
     assert len(io.read_jsonl(tmp_path / "work" / "rows.jsonl")) == len(ROWS)
