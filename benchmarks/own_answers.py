@@ -9,11 +9,12 @@ what the judges say and writes results/own_answers.csv, without a word of prompt
 from __future__ import annotations
 
 import argparse
-import csv
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+
+import pandas as pd
 
 from star1lib import stats
 from star1lib.evaluation.judges import offline
@@ -27,7 +28,8 @@ JUDGES = {"not_refused": offline.NOT_REFUSED, "learnt": offline.LEARNT}
 WHO = (
     "One language model labelled both passes, no person did. It read the second time in another order, but in one "
     "session, with the first labels still in its memory: the agreement of the passes is an upper bound. Variants were "
-    "not shown; it had seen the run's counts of the judges' labels by variant, and had written guide and this script."
+    "not shown; it had seen the run's counts of the judges' labels by variant. It wrote the guide before it saw the "
+    "answers, and shortened its wording after."
 )
 Row = Mapping[str, str]
 
@@ -59,16 +61,16 @@ def draw(build: Path, seed: int = 0) -> None:
             drawn += chance.sample(pool, count // len(folders) + (at < count % len(folders)))
     chance.shuffle(drawn)
     rows = [{"number": number, **row} for number, row in enumerate(drawn, 1)]
-    write_jsonl(WORK / "key.jsonl", ({k: row[k] for k in ("number", "variant", "benchmark", "item_id")} for row in rows))
-    for name in ("blind", "blind_second"):
-        write_jsonl(WORK / f"{name}.jsonl", ({k: row[k] for k in ("number", "prompt", "answer")} for row in rows))
-        chance.shuffle(rows)
+    key, text = ("number", "variant", "benchmark", "item_id"), ("number", "prompt", "answer")
+    for name, fields in (("key", key), ("blind", text), ("blind_second", text)):
+        if name == "blind_second":
+            chance.shuffle(rows)
+        write_jsonl(WORK / f"{name}.jsonl", ({field: row[field] for field in fields} for row in rows))
 
 
 def read_csv(path: Path) -> list[dict[str, str]]:
     """The rows of a CSV file, all as text."""
-    with path.open(encoding="utf-8", newline="") as handle:
-        return list(csv.DictReader(handle))
+    return pd.read_csv(path, dtype=str, keep_default_na=False).to_dict("records")
 
 
 def joined() -> list[dict[str, str]]:
@@ -107,13 +109,15 @@ def report(rows: Sequence[Row]) -> str:
         groups |= {name: [row for row in kept if (row["variant"] in BASES) == (name == "base")]
                    for name in ("base", "trained")}  # fmt: skip
         for judge in JUDGES if end else ("refusal_judge",):
-            tables += [_line(f"{judge}, {way}, {group}", some, one, judge, labels, of) for group, some in groups.items()]
+            tables += [_line(f"{judge}, {way}, {name}", some, one, judge, labels, of) for name, some in groups.items()]
             seen = stats.confusion([of(row[one]) for row in kept], [of(row[judge]) for row in kept], labels).tolist()
-            counts += ["", f"| {way}: labelled, {judge} says | {' | '.join(labels)} |", "|---" * (len(labels) + 1) + "|"]
+            counts += ["", f"| {way}: labelled, {judge} says | {' | '.join(labels)} |"]
+            counts += ["|---" * (len(labels) + 1) + "|"]
             counts += [f"| {label} | {' | '.join(map(str, row))} |" for label, row in zip(labels, seen, strict=True)]
     about = f"{len(rows)} answers, guide: own_answers_guide.md. {WHO} No judge was tuned on them."
     judged = "Judges against the first pass where both passes agree:"
-    return "\n".join([about, "", head.format("passes"), *passes, "", judged, "", head.format("judge"), *tables, *counts, ""])
+    passes, tables = [head.format("passes"), *passes], [head.format("judge"), *tables]
+    return "\n".join([about, "", *passes, "", judged, "", *tables, *counts, ""])
 
 
 def main() -> None:
@@ -126,10 +130,7 @@ def main() -> None:
         draw(arguments.build)
         return
     rows = joined()
-    with RESULT.with_suffix(".csv").open("w", encoding="utf-8", newline="") as handle:
-        writer = csv.DictWriter(handle, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    pd.DataFrame(rows).to_csv(RESULT.with_suffix(".csv"), index=False, lineterminator="\n")
     write_text(RESULT.with_suffix(".md"), report(rows))
 
 
