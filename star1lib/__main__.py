@@ -29,10 +29,12 @@ def _graph(args: argparse.Namespace) -> None:
 
     loaded = profiles.load(args.profile)
     profiles.check(loaded)
-    room.check(loaded, models=_names(args.models))
+    names = _names(args.models)
     if roles.models(roles.load(loaded.roles, loaded.prices)) or loaded.models:
-        preflight.check(loaded, _names(args.models), mirror=_mirror())  # before the first step that is paid for
-    runner.write_graph(loaded, mirror=_mirror(), models=_names(args.models))
+        preflight.check(loaded, names, mirror=_mirror())  # before the first step that is paid for; asks for room too
+    else:
+        room.check(loaded, models=names)
+    runner.write_graph(loaded, mirror=_mirror(), models=names)
 
 
 def _run(args: argparse.Namespace) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -73,6 +75,35 @@ def test_full_disk_leaves_nothing_half_written(tmp_path: Path) -> None:
         io.write_jsonl(path, rows())  # type: ignore[arg-type]
     assert path.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["out.jsonl"]
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A real file system of 256 KiB."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    asked = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(folder)]
+    if shutil.which("mount") is None or subprocess.run(asked, capture_output=True, check=False).returncode:
+        pytest.skip("no file system can be mounted here")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.mark.attack("environments")
+@pytest.mark.parametrize("rows", [2_000, 20_000])
+def test_a_small_disk_keeps_the_old_file_and_takes_the_new_one_when_space_is_given_back(
+    small_disk: Path, rows: int
+) -> None:
+    path, ballast = small_disk / "out.jsonl", small_disk / "ballast"
+    io.write_jsonl(path, [{"a": 0}])
+    ballast.write_bytes(b"x" * 180_000)
+    with pytest.raises(UserError, match="the disk is full"):
+        io.write_jsonl(path, ({"a": "x" * 40, "n": n} for n in range(rows)))
+    assert io.read_jsonl(path) == [{"a": 0}]
+    assert sorted(p.name for p in small_disk.iterdir()) == ["ballast", "out.jsonl"]
+    ballast.unlink()
+    assert io.write_jsonl(path, ({"a": "x" * 40, "n": n} for n in range(2_000))) == 2_000
+    assert len(io.read_jsonl(path)) == 2_000
 
 
 @pytest.mark.attack("kills")

@@ -48,5 +48,5 @@ def questions(names: Iterable[str], mirror: str | None = None) -> list[Question]
     for name in dict.fromkeys(names):
         # What cannot be asked here need not be kept apart.
         with suppress(ConfinementError):
-            found += benchmark(name).load(Path(mirror) if mirror else None) if name != "BenignVariants" else []
+            found += benchmark(name).load(Path(mirror) if mirror else None) if name != benign.NAME else []
     return found

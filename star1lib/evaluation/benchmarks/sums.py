@@ -23,7 +23,4 @@ def load(mirror: Path | None = None) -> list[Question]:
     return [Question.make(row.prompt, "Sums", answer=stage0.numbers(row.completion)[-1]) for row in rows]
 
 
-SUMS = Benchmark(
-    "Sums", "reasoning", (NUMBER,), source=load, prepare=lambda questions, seed: questions,
-    forced="The answer is",
-)  # fmt: skip
+SUMS = Benchmark("Sums", "reasoning", (NUMBER,), source=load, forced="The answer is")
