@@ -138,14 +138,9 @@ def _guard(runs: Sequence[_Run], how: Evaluation, players: Mapping[str, Any]) ->
     service, name = role.model.split("/", 2)[1:]
     variable = role.api_key_env or f"{service.upper()}_API_KEY"
     port = urlsplit(role.base_url or "").port
-    before = os.environ.get(variable)
-    with _serve(name, how, name=name, port=port, key_variable=variable) as server:
-        os.environ[variable] = server.api_key
-        try:
-            yield
-        finally:
-            if before is None:
-                del os.environ[variable]
+    serving = _serve(name, how, name=name, port=port, key_variable=variable)
+    with serving as server, _environment(variable, server.api_key):
+        yield
 
 
 def left_out(folder: str | Path) -> dict[str, str]:
@@ -240,7 +235,10 @@ class _Run:
     @cached_property
     def key(self) -> str:
         """Changes with everything that shapes the answers."""
-        return self._key()
+        model = self.variant.checkpoint
+        weights = model if self.remote else checkpoints.weights_fingerprint(model)
+        asked = [[question.id, self.benchmark.ask(question)] for question in self.questions]
+        return fingerprint([FORMAT, weights, self.variant.thinking, asked, self._generation()])
 
     @property
     def target(self) -> Path:
@@ -292,12 +290,6 @@ class _Run:
         if place.is_file() and place.name != name:
             place.unlink()
         return items
-
-    def _key(self) -> str:
-        model = self.variant.checkpoint
-        weights = model if self.remote else checkpoints.weights_fingerprint(model)
-        asked = [[question.id, self.benchmark.ask(question)] for question in self.questions]
-        return fingerprint([FORMAT, weights, self.variant.thinking, asked, self._generation()])
 
     def _generation(self) -> dict[str, Any]:
         budget = self.how.generation.budget(self.benchmark.name, self.benchmark.kind, self.variant.thinking)
@@ -363,7 +355,8 @@ class _Run:
         # A server may hang or fail for ever; a model of this machine is only slow.
         retries = 2 if server else _RETRIES  # a server of ours that does not answer is dead
         limits = {"max_retries": retries, "attempt_timeout": _PATIENCE_S + tokens // _SLOWEST} if self.served else {}
-        with _responses_kept(self._kept()):
+        # Inspect caches responses in a folder that belongs to this evaluation and to nothing else.
+        with _environment("INSPECT_CACHE_DIR", str(self._kept())):
             [done] = run_inspect(
                 task,
                 model=model,
@@ -451,17 +444,17 @@ def _judge(log: EvalLog, task: Task) -> EvalLog:
 
 
 @contextmanager
-def _responses_kept(folder: Path) -> Iterator[None]:
-    """Have Inspect cache responses in `folder`, which belongs to one evaluation and to nothing else."""
-    before = os.environ.get("INSPECT_CACHE_DIR")
-    os.environ["INSPECT_CACHE_DIR"] = str(folder)
+def _environment(variable: str, value: str) -> Iterator[None]:
+    """Have an environment variable set for as long as a block lasts."""
+    before = os.environ.get(variable)
+    os.environ[variable] = value
     try:
         yield
     finally:
         if before is None:
-            del os.environ["INSPECT_CACHE_DIR"]
+            del os.environ[variable]
         else:
-            os.environ["INSPECT_CACHE_DIR"] = before
+            os.environ[variable] = before
 
 
 def _read_log(path: Path) -> EvalLog | None:
