@@ -189,7 +189,9 @@ def _tradeoff(data: Data) -> Any:
             label = variant.replace("_", " ") + ("" if able != able else f" (reasoning {100 * able:.0f}%)")
             rates = {part: wide["value"].get((variant, part), 0.0) for part in ("answered", "safe", "refused")}
             parts = [part for part, value in rates.items() if value != value]
-            label += f", {' and '.join(parts)} undecided" if parts else ""
+            label += (
+                ", all undecided" if len(parts) == len(rates) else f", {', '.join(parts)} undecided" if parts else ""
+            )
             handles[label] = axes.errorbar(x[0], y[0], xerr=[[x[0] - x[1]], [x[2] - x[0]]], fmt="o", capsize=2, ms=7,
                                            yerr=[[y[0] - y[1]], [y[2] - y[0]]], color=colours[variant])  # fmt: skip
         axes.set(title=f"Harmful prompts {name}", xlabel="benign prompts answered, %", ylabel=f"{name}, %",
@@ -198,7 +200,8 @@ def _tradeoff(data: Data) -> Any:
     for row in printed[printed["who"] != "ours"].to_dict("records") if printed is not None else ():
         panels[0].axhline(100 * row["value"], color=GREY, lw=0.8, ls=":", zorder=0)
         panels[0].text(-3, 100 * row["value"], f"paper: {row['variant']}", fontsize=7, color=GREY, va="bottom")
-    canvas.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=3)
+    canvas.legend(handles.values(), handles.keys(), loc="outside lower center",
+                  ncols=3 if max(map(len, handles), default=0) <= 40 else 2)  # fmt: skip
     return canvas
 
 
