@@ -36,6 +36,7 @@ import torch
 
 from star1lib.collection import corpus
 from star1lib.evaluation.benchmarks import probe
+from star1lib.files import read_jsonl
 from star1lib.models import chat, checkpoints, generate, serving
 
 RESULTS = Path(__file__).parent / "results"
@@ -270,6 +271,9 @@ def job_facts(arguments: argparse.Namespace) -> dict[str, Any]:
     logs, tokens = evaluations(arguments.job, header_only=True), Counter()  # type: ignore[var-annotated]
     for log in logs:
         tokens[kind_of(log)] += sum(usage.output_tokens for usage in log.stats.model_usage.values())
+    tokenizer = checkpoints.load_tokenizer(checkpoints.SMOLLM2)
+    for file in (arguments.job / "models").glob("own-answers-*.jsonl"):  # a model's own, which the next one is taught
+        tokens["own answers"] += sum(len(tokenizer(row["completion"])["input_ids"]) for row in read_jsonl(file))
     models = len({log.eval.model for log in logs})
     return {"job_tokens": tokens, "job_models": models, "job_cpu_s": arguments.job_cpu, "asking": arguments.asking}
 
@@ -282,7 +286,8 @@ def whole_job(facts: dict[str, Any], row: dict[str, Any], own_row: dict[str, Any
     """
 
     def seconds(one: dict[str, Any]) -> float:
-        return float(sum(number / one["speed"][kind] for kind, number in facts["job_tokens"].items()))
+        speed = one["speed"]
+        return float(sum(number / speed.get(kind, speed["plain"]) for kind, number in facts["job_tokens"].items()))
 
     mine, theirs, whole = seconds(own_row), seconds(row), facts["job_cpu_s"]
     starts = facts["job_models"] * row["start_cpu_s"] / whole
@@ -362,7 +367,7 @@ def report(facts: dict[str, Any], rows: list[dict[str, Any]]) -> str:
             f"{row['ties']} | {row['other']} | {row['widest_gap']:.1e} |"
         )
     if facts.get("job_tokens"):
-        made = " and ".join(f"{number:,} of {kind} answers" for kind, number in facts["job_tokens"].items())
+        made = ", ".join(f"{number:,} ({kind})" for kind, number in facts["job_tokens"].items())
         lines += [
             "",
             f"The default job: {facts['job_cpu_s']:,} CPU s, {facts['asking']:.0%} of them asking; new tokens: {made}; "
