@@ -151,7 +151,7 @@ def processor_seconds() -> float:
 def parts(arguments: argparse.Namespace) -> list[Part]:
     """What is asked: benign questions of one model, or a sample of a finished job's."""
     if arguments.job:
-        return sampled(arguments.job, arguments.prompts)
+        return [part for part in sampled(arguments.job, arguments.prompts) if part.kind in arguments.kinds]
     texts = questions(arguments.prompts)
     prompts = encoded(arguments.model, texts, arguments.thinking)
     return [Part("thinking" if arguments.thinking else "plain", arguments.model, arguments.new, prompts, len(texts))]
@@ -281,29 +281,24 @@ def job_facts(arguments: argparse.Namespace) -> dict[str, Any]:
 def whole_job(facts: dict[str, Any], row: dict[str, Any], own_row: dict[str, Any]) -> dict[str, float]:
     """How many times as long the job takes with another way, and what of that its starts are.
 
-    `counted` adds the difference in processor seconds that the job's tokens make; `share` takes all that the job spent
-    on asking as decoding, which loading, Inspect and judging are not: the most that it can be.
+    All that the job spends on asking counts as decoding, which loading, Inspect and judging are not: it takes at most
+    so long. Answers of a kind that was not asked for count as those of the last kind that was.
     """
 
     def seconds(one: dict[str, Any]) -> float:
         speed = one["speed"]
-        return float(sum(number / speed.get(kind, speed["plain"]) for kind, number in facts["job_tokens"].items()))
+        last = [*speed.values()][-1]
+        return float(sum(number / speed.get(kind, last) for kind, number in facts["job_tokens"].items()))
 
-    mine, theirs, whole = seconds(own_row), seconds(row), facts["job_cpu_s"]
-    starts = facts["job_models"] * row["start_cpu_s"] / whole
-    return {
-        "own_s": round(mine),
-        "other_s": round(theirs),
-        "starts": round(starts, 3),
-        "counted": round(1 + (theirs - mine) / whole + starts, 3),
-        "share": round(1 + facts["asking"] * (theirs / mine - 1) + starts, 3),
-    }
+    starts = facts["job_models"] * row["start_cpu_s"] / facts["job_cpu_s"]
+    times = 1 + facts["asking"] * (seconds(row) / seconds(own_row) - 1) + starts
+    return {"times": round(times, 3), "starts": round(starts, 3)}
 
 
 def measure(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     """One row per way; all ways run at the same time, in processes of their own, so that they meet the same load."""
     ways = {f"plain:{size}": f"transformers `generate`, batches of {size}" for size in arguments.batch}
-    ways |= {"own": "star1lib", "own:again": "star1lib, again"}
+    ways["own"] = "star1lib"
     ways |= {f"continuous:{size}": f"transformers `generate_batch`, {size} at once" for size in arguments.continuous}
     if arguments.vllm:
         ways["vllm"] = "vLLM on the CPU"
@@ -372,16 +367,11 @@ def report(facts: dict[str, Any], rows: list[dict[str, Any]]) -> str:
             "",
             f"The default job: {facts['job_cpu_s']:,} CPU s, {facts['asking']:.0%} of them asking; new tokens: {made}; "
             f"{facts['job_models']} models. The whole job with another way, in times of own decoding:",
-            "",
-            "| way | its tokens, CPU s | own decoding, CPU s | by tokens counted | by share of asking | starts |",
-            "|---|---|---|---|---|---|",
             *(
-                f"| {row['way']} | {job['other_s']} | {job['own_s']} | {job['counted']:.3f} | {job['share']:.3f} | "
-                f"{job['starts']:.3f} |"
+                f"{row['way']} {job['times']:.2f}, of that its starts {job['starts']:.2f}."
                 for row in rows
                 if (job := row.get("whole_job"))
             ),
-            "",
             f"The rule: own decoding stays where the best of them is over {WORTH}.",
         ]
     return "\n".join(lines) + "\n"
@@ -403,6 +393,7 @@ def main() -> None:
     parser.add_argument("--continuous", type=int, nargs="*", default=[32])
     parser.add_argument("--vllm", type=Path)
     parser.add_argument("--job", type=Path)
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS), help="of answers, with --job")
     parser.add_argument("--job-cpu", type=float, default=5489, help="CPU seconds of the whole job (default_job.md)")
     parser.add_argument("--asking", type=float, default=0.44, help="the share of its time that the job spends asking")
     parser.add_argument("--name", default="decoding")
