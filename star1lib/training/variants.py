@@ -27,7 +27,7 @@ from star1lib.models import chat, checkpoints
 from star1lib.models.roles import served
 from star1lib.records import Example, NonEmpty, Question, Record, first_error
 from star1lib.training import stage0
-from star1lib.training.rows import TrainRow, rows, split_benign, tokenize
+from star1lib.training.rows import TrainRow, rows, split_benign
 from star1lib.training.sft import TrainConfig, history, train
 
 log = logging.getLogger(__name__)
@@ -43,7 +43,7 @@ _PAPER = {"name": "the paper", "base": "R1-Distill", "thinking": True, "pool": "
 
 
 class Recipe(Record):
-    """How a variant's training set is made: a random sample of `rows` rows, or of as many as fit into `tokens`.
+    """How a variant's training set is made: a random sample of `rows` rows of a pool, or all of it.
 
     `base` names the untrained model it starts from, `benign` counts benign variants of harmful questions (this run's,
     or with `benign_pool` the released ones), `anchors` the base's own answers to harmless prompts; `training` overrides
@@ -58,7 +58,6 @@ class Recipe(Record):
     checkpoint: NonEmpty | None = None
     thinking: bool = True
     rows: int | None = Field(default=None, ge=1)
-    tokens: int | None = Field(default=None, ge=1)
     benign: int = Field(default=0, ge=0)
     anchors: int = Field(default=0, ge=0)
     steps: int | None = Field(default=None, ge=1)
@@ -214,8 +213,6 @@ class TrainingData:
         as_rows = partial(rows, thinking=recipe.thinking, reasoner=base.thinking)
         pool = self._pool(recipe)
         drawn = as_rows(random.Random(seed).sample(pool, len(pool)))[: recipe.rows]
-        if recipe.tokens:
-            drawn = _within(drawn, recipe.tokens, base.checkpoint)
         if recipe.benign:
             drawn += as_rows(self._benign(recipe), kind="benign")
         if recipe.thinking and self.bases.toy(recipe.base):
@@ -267,18 +264,6 @@ def _clean_examples(examples: Sequence[Example], tests: Sequence[Question]) -> l
     if near:
         log.info("%d of %d rows left out: too near to a test question", len(near), len(examples))
     return [example for place, example in enumerate(examples) if place not in near]
-
-
-def _within(drawn: Sequence[TrainRow], budget: int, base: str) -> list[TrainRow]:
-    """The head of `drawn` that fits into `budget` tokens: a bound on cost that prefers no length."""
-    tokenizer = checkpoints.load_tokenizer(base)
-    kept: list[TrainRow] = []
-    for row in drawn:
-        budget -= len(tokenize(row, tokenizer, budget + 1)["input_ids"])
-        if budget < 0:
-            break
-        kept.append(row)
-    return kept
 
 
 def rows_of(

@@ -1,4 +1,4 @@
-"""Recipes: a random sample, a budget of tokens, benign rows, own answers, seeds, and what never is in a row."""
+"""Recipes: a random sample, benign rows, own answers, seeds, and what never is in a row."""
 
 from __future__ import annotations
 
@@ -57,13 +57,6 @@ def test_the_sample_is_random_not_the_shortest(selection: Path, bases: Bases) ->
     assert lengths != sorted(len(f"question {i}" + " long" * i) for i in range(20))[:8]
     assert drawn == data(selection, bases).rows(Recipe(rows=8), 0) != data(selection, bases).rows(Recipe(rows=8), 1)
     assert data(selection, bases).rows(Recipe(rows=4), 0) == drawn[:4], "more rows hold the fewer ones"
-
-
-def test_a_token_budget_takes_the_head_of_the_sample(selection: Path, bases: Bases) -> None:
-    everything = data(selection, bases).rows(Recipe(), 0)
-    some = data(selection, bases).rows(Recipe(tokens=600), 0)
-    assert 0 < len(some) < len(everything)
-    assert some == everything[: len(some)]
 
 
 def test_benign_variants_are_held_out_whatever_a_variant_takes(selection: Path, bases: Bases) -> None:
