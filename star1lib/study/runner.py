@@ -247,27 +247,15 @@ def _end_with_parent() -> None:
 
 
 def _announce(build: str, stage: stages.Stage, root: Path) -> None:
-    own = "/" in build  # the build of one model of several
-    names = [known.name for known in stages.STAGES if known.per_model or not own]
-    position = names.index(stage.name)
-    timings = _timings(build, root)
-    left = [timings[name] for name in names[position:] if name in timings]
-    remaining = (
-        f", about {_clock(sum(left))} left by the last run's times" if len(left) == len(names) - position else ""
-    )
-    elapsed = sum(timings.get(name, 0.0) for name in names[:position])
-    log.info(
-        "%s[%d/%d] %s · section %s · %s (%d to go after it; %s spent before it%s)",
-        f"{build.split('/')[1]} " if own else "",
-        position + 1,
-        len(names),
-        stage.name,
-        stage.section,
-        stage.title,
-        len(names) - position - 1,
-        _clock(elapsed),
-        remaining,
-    )
+    _, _, model = build.partition("/")
+    names = [known.name for known in stages.STAGES if known.per_model or not model]
+    place, timings = names.index(stage.name), _timings(build, root)
+    left = [timings[name] for name in names[place:] if name in timings]
+    remaining = f", about {_clock(sum(left))} left by the last run's times" if len(left) == len(names) - place else ""
+    spent = _clock(sum(timings.get(name, 0.0) for name in names[:place]))
+    title = f"{stage.name} · section {stage.section} · {stage.title}"
+    counted = f"{len(names) - place - 1} to go after it; {spent} spent before it{remaining}"
+    log.info("%s[%d/%d] %s (%s)", f"{model} " if model else "", place + 1, len(names), title, counted)
 
 
 def _environment(profile: profiles.Profile) -> None:
