@@ -50,7 +50,8 @@ def build(profile: profiles.Profile, *, root: Path = Path()) -> Path:
     page = out / "report" / "index.html"
     builds = {"": profile, **{model: profile.of(model) for model in models}}
     for build in builds.values():
-        figures.draw_all(build.name, root=root)
+        if not figures.drawn(build.name, root):
+            figures.draw_all(build.name, root=root)
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("star1lib", "assets/report"), autoescape=True, trim_blocks=True
     )
