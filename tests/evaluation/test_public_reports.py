@@ -207,14 +207,14 @@ def cpu(work, text):
         work(text)
         return time.process_time() - begun
 
-    return min(once() for _ in range(3))
+    return min(once() for _ in range(2))
 
 
 @pytest.mark.parametrize("reader", [lambda t: extract.letter(t, 10), extract.integer, extract.math_text, extract.boxed])
 @pytest.mark.attack("long answers")
 def test_time_grows_with_the_length(reader):
     for piece in PIECES:
-        short, long = (piece * (length // len(piece)) for length in (10_000, 80_000))
+        short, long = (piece * (length // len(piece)) for length in (4_000, 32_000))
         # Eight times the length: 8 when linear, 64 when quadratic.
         assert cpu(reader, long) < 25 * cpu(reader, short) + 0.05, piece
 
