@@ -82,7 +82,8 @@ def test_every_figure_draws_and_the_same_bytes_again(out: Path, name: str) -> No
         assert [path.read_bytes() for path in figures.draw(name, out)] == first
 
 
-def test_what_is_drawn_already_is_known(out: Path) -> None:
+def test_what_is_drawn_already_is_known(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(figures, "FIGURES", {name: figures.FIGURES[name] for name in ("shares", "pipeline")})
     assert not figures.drawn("x", out.parents[1])
     figures.draw_all("x", out.parents[1])
     assert figures.drawn("x", out.parents[1])
