@@ -57,7 +57,7 @@ def _figures(args: argparse.Namespace) -> None:
 def _report(args: argparse.Namespace) -> None:
     from star1lib.study import profiles, report
 
-    page = report.build(profiles.load(args.profile), mirror=_mirror())
+    page = report.build(profiles.load(args.profile))
     log.info("report:  %s", page)
     log.info("figures: %s", page.parent.parent / "figures")
 

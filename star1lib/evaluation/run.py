@@ -23,8 +23,7 @@ from urllib.parse import urlsplit
 
 from star1lib.errors import UserError, shorten
 from star1lib.evaluation import benchmarks as known
-from star1lib.evaluation.benchmarks import benign as benign_sets
-from star1lib.evaluation.benchmarks import upstream
+from star1lib.evaluation.benchmarks import prompts, upstream
 from star1lib.evaluation.benchmarks.common import Benchmark, answer_of, choose, of_forced, of_thought, whole
 from star1lib.evaluation.judges import Judges
 from star1lib.evaluation.sandbox.confine import ConfinementError
@@ -196,7 +195,7 @@ def _questions(
 ) -> tuple[list[Question], list[str]]:
     """The questions of a benchmark that are asked, and the ids of those that may not be sent."""
     benchmark = known.benchmark(name)
-    if name == benign_sets.NAME and benign:
+    if name == prompts.VARIANTS and benign:
         questions = [
             given
             if isinstance(given, Question)

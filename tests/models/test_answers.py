@@ -200,7 +200,7 @@ def means(text: str, value: Record) -> bool:
                for name, part in value.model_dump().items())  # fmt: skip
 
 
-@settings(max_examples=2500, deadline=None, suppress_health_check=list(HealthCheck), database=None, derandomize=True)
+@settings(max_examples=1000, deadline=None, suppress_health_check=list(HealthCheck), database=None, derandomize=True)
 @given(malformed())
 def test_property_an_error_or_the_value_that_the_text_says(text: str) -> None:
     for form in FORMS:
