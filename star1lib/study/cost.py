@@ -78,12 +78,12 @@ def bill(asked: Asked, role: Role) -> Bill:
     sizes = [sum(TOKENS_PER_MESSAGE + -(-len(message["content"]) // CHARS_PER_TOKEN) for message in prompt)
              for prompt in asked.prompts]  # fmt: skip
     expected = min(asked.output_tokens, role.max_tokens)
-    tokens = asked.calls * sum(sizes) / len(sizes), asked.calls * expected
+    read, written = asked.calls * sum(sizes) / len(sizes), asked.calls * expected
     price = role.price or (Price(input=0, output=0) if role.provider in LOCAL else None)
     latency = SECONDS_TO_FIRST_TOKEN + expected / TOKENS_PER_SECOND
     hours = asked.calls * latency / (role.max_connections or CONNECTIONS) / 3600
-    return Bill(asked.stage, role.name, role.model, asked.calls, *map(round, tokens),
-                price.cost(*tokens) if price else None, hours)  # fmt: skip
+    return Bill(asked.stage, role.name, role.model, asked.calls, round(read), round(written),
+                price.cost(read, written) if price else None, hours)  # fmt: skip
 
 
 def calls(questions: Sequence[str], pool: int, selected: int = 1000) -> list[Asked]:
