@@ -20,7 +20,7 @@ from star1lib.models import checkpoints, pins
 from star1lib.models.pins import Pin
 
 if TYPE_CHECKING:
-    from star1lib.collection.table import Source
+    from star1lib.collection.sources import Source
 
 
 def locate(source: Source, mirror: Path | None) -> list[Path]:
@@ -71,18 +71,15 @@ def _repository(source: Source) -> Path:
 
     known = f"sha256:{source.sha256}" if source.sha256 else None
     try:
-        file = Path(pooch.retrieve(source.url, known_hash=known, path=checkpoints.cache_folder() / "sources"))
-        return checked(file, source.sha256, source.name, source.blob)
-    except UserError:
-        raise
+        file = pooch.retrieve(source.url, known_hash=known, path=checkpoints.cache_folder() / "sources")
     except ValueError as err:
         raise UserError(f"{source.name}: the download does not have its pinned sha256 and was refused.") from err
-    except OSError as err:
-        raise UserError(f"{source.name}: cannot be fetched ({err}); set STAR1_DATA to a mirror that holds it.") from err
     except Exception as err:
+        reason = err if isinstance(err, OSError) else type(err).__name__
         raise UserError(
-            f"{source.name}: cannot be fetched ({type(err).__name__}); set STAR1_DATA to a mirror."
+            f"{source.name}: cannot be fetched ({reason}); set STAR1_DATA to a mirror that holds it."
         ) from err
+    return checked(Path(file), source.sha256, source.name, source.blob)
 
 
 def hub_files(source: Source) -> list[Path]:
