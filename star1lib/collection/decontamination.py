@@ -167,9 +167,10 @@ class _State:
 
     def add_source(self, questions: list[Question]) -> None:
         """The steps that are run on one source after the other; what is left joins the kept ones."""
-        questions = self.ngram_within(questions)
-        questions = self.ngram_against(STEPS[1], questions, self.test_grams, self.thresholds.test_ngram)
-        questions = self.ngram_against(STEPS[2], questions, self.kept_grams, DEFAULT_NGRAM)
+        size = NGRAM.get(questions[0].source, DEFAULT_NGRAM)
+        questions = self.ngram(STEPS[0], questions, {}, size, within=True)
+        questions = self.ngram(STEPS[1], questions, self.test_grams, self.thresholds.test_ngram)
+        questions = self.ngram(STEPS[2], questions, self.kept_grams, DEFAULT_NGRAM)
         questions = self.tfidf_against(questions)
         for gram, question in _first_with(questions, DEFAULT_NGRAM).items():
             self.kept_grams.setdefault(gram, question)
@@ -179,30 +180,21 @@ class _State:
         """The questions that lie within no threshold of a test question."""
         if not self.tests or not questions:
             return questions
-        left = self.ngram_against(STEPS[1], questions, self.test_grams, self.thresholds.test_ngram)
+        left = self.ngram(STEPS[1], questions, self.test_grams, self.thresholds.test_ngram)
         left = self.tfidf_against(left) if left else left
         return self.embedding_against_tests(left, embed.encode(_texts(left))) if left else left
 
-    def ngram_within(self, questions: list[Question]) -> list[Question]:
-        known: dict[tuple[str, ...], Question] = {}
-        gone: Gone = {}
-        for position, question in enumerate(questions):
-            grams = ngrams(question.text, NGRAM.get(question.source, DEFAULT_NGRAM))
-            partner = _sharing(grams, known)
-            if partner is None:
-                known.update(dict.fromkeys(grams, question))
-            else:
-                gone[position] = (partner, None)
-        return self.close(STEPS[0], questions, gone)
-
-    def ngram_against(
-        self, step: str, questions: list[Question], known: Mapping[tuple[str, ...], Question], n: int
+    def ngram(
+        self, step: str, questions: list[Question], known: dict[tuple[str, ...], Question], n: int, within: bool = False
     ) -> list[Question]:
+        """The questions that share no n-gram with the `known` ones; `within` a source these are the ones that stay."""
         gone: Gone = {}
         for position, question in enumerate(questions):
-            partner = _sharing(ngrams(question.text, n), known)
-            if partner is not None:
+            grams = ngrams(question.text, n)
+            if (partner := _sharing(grams, known)) is not None:
                 gone[position] = (partner, None)
+            elif within:
+                known.update(dict.fromkeys(grams, question))
         return self.close(step, questions, gone)
 
     def tfidf_against(self, questions: list[Question]) -> list[Question]:

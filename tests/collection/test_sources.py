@@ -137,6 +137,8 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     file.write_text('{"prompt": "a question"}\n')
 
     class File:
+        lfs = None
+
         def __init__(self, name: str) -> None:
             self.rfilename = name
 
@@ -145,7 +147,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         siblings = tuple(map(File, ("README.md", "data/b.jsonl", "data/a.jsonl", "data.jsonl")))
 
     class Api:
-        def dataset_info(self, name: str) -> Info:
+        def repo_info(self, name: str, repo_type: str, files_metadata: bool) -> Info:
             return Info()
 
     def download(name: str, filename: str, repo_type: str, revision: str) -> str:
@@ -163,7 +165,9 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_pin_once_recorded_is_held(hub: Path) -> None:
     with pytest.raises(UserError, match=r"check your access"):
         download.record_pin(sources.source("SimpleSafetyTests"), ["README.md"])
-    with pytest.raises(UserError, match=r"no file 'missing' in the hub set; there are: README\.md, data\.jsonl"):
+    with pytest.raises(
+        UserError, match=r"no file 'missing' at a revision of the hub; there are: README\.md, data\.jsonl"
+    ):
         download.record_pin(sources.source("SimpleSafetyTests"), ["missing"])
     pin = download.record_pin(sources.source("SimpleSafetyTests"), ["data.jsonl"])
     assert pin.files == {"data.jsonl": sha256_file(hub)}
@@ -277,6 +281,25 @@ def test_wildchat_takes_the_top_of_each_category_by_the_last_moderation(monkeypa
     assert {row["category"] for row in chosen.rows} == {"hate"}
     with pytest.raises(UserError, match="WildChat, row 1: no field 'language'"):
         subsets.wildchat([{"conversation": []}])
+
+
+MODERATION = {"flagged": True, "categories": {"hate": True}, "category_scores": {"hate": 0.5}}
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"openai_moderation": []}, "field 'openai_moderation' is empty"),
+        ({"openai_moderation": [{"categories": {}}]}, "no field 'flagged'"),
+        ({"openai_moderation": [{**MODERATION, "category_scores": {}}]}, "field 'category_scores' is empty"),
+        ({"openai_moderation": [{"flagged": True, "category_scores": {"hate": 1}}]}, "no field 'categories'"),
+        ({"conversation": []}, "field 'conversation' is empty"),
+        ({"conversation": [{"text": "x"}]}, "no field 'content'"),
+    ],
+)
+def test_a_changed_nested_field_is_one_sentence(change: dict[str, object], sentence: str) -> None:
+    with pytest.raises(UserError, match=f"WildChat, row 2: {sentence}"):
+        subsets.wildchat([wildchat_row("a", 0.5), wildchat_row("b", 0.5, **change)])
 
 
 def test_wildchat_prompts_about_minors_are_counted_and_left_out() -> None:

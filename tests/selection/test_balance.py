@@ -74,17 +74,6 @@ def test_survivors_are_the_same_objects_in_their_order() -> None:
     assert [id(row) for row in kept] == [id(row) for row in pool if any(row is other for other in kept)]
 
 
-@pytest.mark.parametrize("size", [5, 6, 1000])
-def test_nothing_goes_when_the_target_is_not_exceeded(size) -> None:
-    pool = pool_of(published_mix(None), 5)
-    assert select.select_balanced(pool, size) == pool
-
-
-def test_zero_and_empty() -> None:
-    assert select.select_balanced([], 3) == []
-    assert select.select_balanced([{"source": "A", "category": []}], 0) == []
-
-
 @pytest.mark.parametrize("size", [-1, 2.5, True, "3"])
 def test_a_wrong_size_is_named(size) -> None:
     with pytest.raises(UserError, match="target size"):
