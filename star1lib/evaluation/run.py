@@ -364,6 +364,8 @@ class _Run:
         # A server may hang or fail for ever; a model of this machine is only slow.
         retries = 2 if server else _RETRIES  # a server of ours that does not answer is dead
         limits = {"max_retries": retries, "attempt_timeout": _PATIENCE_S + tokens // _SLOWEST} if self.served else {}
+        if server:  # Inspect would start with few calls at once and feel its way up
+            limits["max_connections"] = self.how.serving.max_num_seqs
         # Inspect caches responses in a folder that belongs to this evaluation and to nothing else.
         with _environment("INSPECT_CACHE_DIR", str(self._kept())):
             [done] = run_inspect(
