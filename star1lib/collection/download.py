@@ -11,15 +11,12 @@ import hashlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from star1lib.collection.table import Source
 from star1lib.errors import UserError
 from star1lib.files import sha256_file, verify_manifest
 from star1lib.models import checkpoints, pins
 from star1lib.models.pins import Pin
-
-if TYPE_CHECKING:
-    from star1lib.collection.sources import Source
 
 
 def locate(source: Source, mirror: Path | None) -> list[Path]:

@@ -9,69 +9,12 @@ from __future__ import annotations
 
 import difflib
 from pathlib import Path
-from typing import Any, Literal
 
-from pydantic import Field
-
-from star1lib.collection import readers
+from star1lib.collection import download
+from star1lib.collection.table import Source
 from star1lib.errors import UserError
 from star1lib.files import asset, sha256_file
-from star1lib.records import Question, Record, question_id
-
-Form = Literal["lines", "first_cells", "strings", "instructions", "topics", "unwrapped", "gpqa", "stories"]
-
-
-class Source(Record):
-    """One dataset; the fields are explained where they are filled in, in `assets/sources.yaml`."""
-
-    name: str
-    kind: Literal["train", "decontaminate", "evaluate", "released"]
-    expected: int | None = None
-    licence: str
-    column: str = ""
-    meta: tuple[str, ...] = ()
-    keep: dict[str, list[Any]] = Field(default_factory=dict)
-    form: Form | None = None
-    mirror: str = ""
-    mirror_rows: int | None = None
-    sha256: str = ""
-    blob: str = ""
-    package: tuple[str, str] | None = None
-    files: tuple[str, ...] = ()
-    url: str = ""
-    origin: str = ""
-    hub: str = ""
-    gated: bool = False
-    export: str = ""
-    note: str = ""
-
-    def read(self, path: Path) -> list[readers.Pair]:
-        """The questions of a file with the fields beside them; a bad row is a :class:`UserError`."""
-        if self.form is None:
-            return readers.column(path, self.column, self.meta, self.keep)
-        pairs: list[readers.Pair] = getattr(readers, self.form)(path)
-        return pairs
-
-    @property
-    def revision(self) -> str:
-        """Where and at which revision the pinned file stands upstream."""
-        if self.package:
-            return "==".join(self.package)
-        return self.origin or (f"hub {self.hub}, pinned by the user" if self.hub else "")
-
-    def how_to_get(self) -> str:
-        """What a user has to do for a set that is not at hand."""
-        if self.export:
-            return f"no subset is published; run `make export-subsets` with your own access to {self.hub}."
-        if self.hub:
-            terms = "accept its terms, export HF_TOKEN, then " if self.gated else ""
-            return (
-                f"not at hand; its hub revision could not be checked here, so {terms}record it once with "
-                f"`python -m star1lib pin {self.name} FILE...` ({self.hub}), "
-                "or set STAR1_DATA to a mirror with it."
-            )
-        return f"not at hand; set STAR1_DATA to a mirror folder that holds {self.mirror}."
-
+from star1lib.records import Question, question_id
 
 SOURCES: dict[str, Source] = {row["name"]: Source.model_validate(row) for row in asset("sources.yaml")}
 
@@ -90,8 +33,6 @@ def load(name: str, mirror: Path | None = None) -> list[Question]:
 
     Raises :class:`UserError` when the set is unknown, not at hand, damaged, or does not have its count.
     """
-    from star1lib.collection import download
-
     row = source(name)
     files = download.locate(row, mirror)
     before = list(map(sha256_file, files))
