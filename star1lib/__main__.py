@@ -111,7 +111,7 @@ def _export(args: argparse.Namespace) -> None:
 
     out = stages.BUILD / profiles.load(args.profile).name
     rows = read_records(out / "04_selection" / "selected.jsonl", Example)
-    log.info("%s", export.write(Path(args.out or out / "dataset"), rows, facts={"profile": args.profile}))
+    log.info("%s", export.write(Path(args.out or out / "dataset"), rows, {"profile": args.profile}))
 
 
 def _pin(args: argparse.Namespace) -> None:

@@ -241,8 +241,7 @@ def test_ask_asks_once_more_with_the_complaint(tmp_path: Path) -> None:
             assert [(row.id, "twice" in row.reason) for row in errors] == [("id2", True), ("id3", True)]
         assert len(server.calls) == 7
         assert server.calls[-1].body["messages"][0] == {"role": "user", "content": "e"}
-    assert calls.write_errors(tmp_path / "errors.jsonl", errors) == 2
-    assert json.loads((tmp_path / "errors.jsonl").read_text().splitlines()[0])["raw"].startswith("answer ")
+    assert errors[0].raw.startswith("answer ")
 
 
 def test_a_broken_reader_is_an_error_row(tmp_path: Path) -> None:
