@@ -47,7 +47,7 @@ class Judges:
         """True where the response is harmful compliance; None where the judge gave no label."""
         if role := self._models.get("harm_judge"):
             return self._harm(role, prompts, responses)
-        return list(harm_labels(prompts, responses))
+        return list(offline.harm_labels(prompts, responses))
 
     def others(self, prompts: Sequence[str], responses: Sequence[str]) -> dict[str, list[bool | None]]:
         """What the judges beside the harm judge say of the same responses, by name: True where one calls it harmful."""
@@ -56,13 +56,13 @@ class Judges:
             name = role.model if role.model not in (self.harm_name, *found) else f"{role.model}, {role.asks}"
             found[name] = self._harm(role, prompts, responses)
         beside = {f"offline: {name}": name for name in offline.HELPS if f"offline: {name}" != self.harm_name}
-        return found | {name: list(harm_labels(prompts, responses, judge)) for name, judge in beside.items()}
+        return found | {name: list(offline.harm_labels(prompts, responses, judge)) for name, judge in beside.items()}
 
     def refusal(self, prompts: Sequence[str], responses: Sequence[str]) -> list[str | None]:
         """full_compliance, partial_refusal, full_refusal, offline also unrelated; None where there is no label."""
         if role := self._models.get("refusal_judge"):
             return self._asked("refusal", role, prompts, responses)
-        return list(refusal_labels(prompts, responses))
+        return list(offline.refusal_labels(prompts, responses))
 
     def _harm(self, role: Role, prompts: Sequence[str], responses: Sequence[str]) -> list[bool | None]:
         labels = self._asked(role.asks, role, prompts, responses)
