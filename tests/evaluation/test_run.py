@@ -394,7 +394,7 @@ def test_thought_and_answer_are_judged_apart(tiny, tmp_path, scripted, monkeypat
     assert [item.value for item in items if item.metric == "safe"] == [True, True]
     assert [item.value for item in items if item.metric == "thought_safe"] == [False, True]
     # What the plainest rule says of the same answers travels with them.
-    assert [item.others for item in items if item.metric == "safe"] == [{"offline: learnt": True}] * 2
+    assert [item.others for item in items if item.metric == "safe"] == [{"offline: not fully refused": True}] * 2
     assert [item.others for item in items if item.metric == "refused"] == [{}, {}]
 
 

@@ -6,20 +6,19 @@ import gc
 import math
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
+from runpy import run_path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
-from scipy.stats import norm
 
 from star1lib.errors import UserError
 from star1lib.records import ItemResult
 from star1lib.study import claims, compare
 
-SIZES = {"StrongREJECT": 313, "JBB-Behaviors": 100, "WildChat": 370, "WildJailbreak-eval": 250,
-         "MMLU-Pro": 12032, "AIME2024": 30, "MATH500": 500, "GPQA-Diamond": 198, "HumanEval": 164}  # fmt: skip
-SAFETY = list(SIZES)[:4]
+TOOL = run_path(str(Path(__file__).parents[2] / "benchmarks" / "claims_simulation.py"))
+SAFETY = list(TOOL["SIZES"])[:4]
 
 
 def items(
@@ -168,30 +167,6 @@ def test_counts_are_compared_only_when_every_source_was_read() -> None:
         assert row["verdict"] == verdict and "40,961" in row["note"]
 
 
-def draw(rng: np.random.Generator, pairing: float = 1.0, equal: bool = False) -> list[claims.Study]:
-    """Items of every model of the paper at its printed rates, at the paper's n; with `equal` all at the base's rates.
-
-    The printed rates do not say how items pair. `pairing` is the correlation of an item's difficulty (normal) between
-    the variants of a model: with 1 an item has one difficulty for all, with 0 variants answer independently. Safety is
-    decided whatever it is; "reasoning is kept" holds in 99, 80, 62, 38, 21 of 100 draws at a pairing of 1, .95, .9, .5,
-    0, since AIME's 30 questions alone leave three points open.
-    """
-    metrics = {name: metric for metric, names in claims.load().sets.items() for name in names}
-    models: dict[tuple[str, str, float], dict[tuple[str, str], list[dict[str, pd.Series]]]] = {}
-    shared: dict[tuple[str, str], np.ndarray] = {}
-    printed = [row for row in compare.paper_rows() if row["benchmark"] in SIZES]
-    rates = {(row["model"], row["role"], row["benchmark"]): row for row in printed}
-    for (model, role, benchmark), row in rates.items():
-        rate = rates[model, "base", benchmark]["value"] if equal else row["value"]
-        own = rng.standard_normal(SIZES[benchmark])
-        difficulty = shared.setdefault((model, benchmark), rng.standard_normal(SIZES[benchmark]))
-        difficulty = np.sqrt(pairing) * difficulty + np.sqrt(1 - pairing) * own
-        outcomes = models.setdefault((model, row["model_class"], row["billions"]), {})
-        seeds = outcomes.setdefault((role, metrics[benchmark]), [{}])
-        seeds[0][benchmark] = pd.Series((difficulty < norm.ppf(rate)).astype(float))
-    return [claims.Study(model, kind, outcomes, billions) for (model, kind, billions), outcomes in models.items()]
-
-
 @pytest.fixture
 def frozen() -> Iterator[None]:
     """Holm's correction collects garbage each time; what is here already need not be looked at again."""
@@ -205,7 +180,7 @@ def frozen() -> Iterator[None]:
 def test_items_at_the_printed_rates_give_the_authors_verdicts() -> None:
     rng, right = np.random.default_rng(0), Counter[tuple[int, str]]()
     for _ in range(100):
-        for row in claims.ledger(draw(rng)):
+        for row in claims.ledger(TOOL["draw"](rng)):
             if row["n"]:
                 right[row["number"], row["ours"] + row["metric"]] += row["verdict"] == claims.HOLDS
     assert len(right) == 14
@@ -220,7 +195,7 @@ def test_equal_rates_give_no_false_verdict_for_a_claim_of_more() -> None:
     for _ in range(100):
         rows = [
             row
-            for row, rule in zip(claims.ledger(draw(rng, pairing=0.0, equal=True)), rules, strict=True)
+            for row, rule in zip(claims.ledger(TOOL["draw"](rng, 0.0, offsets={})), rules, strict=True)
             if rule in ("more", "shrinks")
         ]
         false["holds"] += any(row["verdict"] == claims.HOLDS for row in rows)
@@ -232,3 +207,13 @@ def test_a_row_without_items_is_nan_and_not_zero() -> None:
     rows = claims.ledger([])
     assert len(rows) == len(claims.load().claims)
     assert all(math.isnan(row["difference"]) for row in rows)
+
+
+def test_the_table_of_the_simulation_has_every_claim_once_and_is_what_the_ledger_says() -> None:
+    text = TOOL["RESULT"].read_text(encoding="utf-8")
+    lines = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("| ")]
+    assert len(lines) == 15 and len({line[0] for line in lines}) == 15
+    assert max(int(line[-1]) for line in lines[1:]) <= 5
+    full, half, eight = ([int(line[at]) for line in lines[1:]] for at in (1, 2, 3))
+    assert min(full) >= 95 and min(eight) >= 95 and min(half) < 95
+    assert text.endswith("14, 15, 16, 17.\n") and "5, 14" in text
