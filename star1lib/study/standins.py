@@ -168,7 +168,7 @@ _FORMS: dict[str, type[Record]] = {
 
 
 def say(role: Role, body: Mapping[str, Any]) -> str:
-    """What a role answers to a request: by rote, in the form that the request's schema or the role asks for."""
+    """What a role answers to a request: by rote, in the form that it is asked for."""
     asked = json.dumps(body["messages"], sort_keys=True)
     number = int(hashlib.sha256(asked.encode()).hexdigest()[:8], 16)
     if role.name == "teacher":
@@ -176,8 +176,7 @@ def say(role: Role, body: Mapping[str, Any]) -> str:
     kind = role.asks if role.name.endswith("_judge") and role.name != "refusal_judge" else role.name
     if kind == "guard":
         return "unsafe\nS1" if number % 2 else "safe"
-    given = body.get("response_format", {}).get("json_schema", {}).get("schema")
-    return json.dumps(_of(given or _FORMS[kind].model_json_schema(), number))
+    return json.dumps(_of(_FORMS[kind].model_json_schema(), number))
 
 
 def _of(schema: Mapping[str, Any], number: int) -> Any:

@@ -96,5 +96,5 @@ def test_a_disk_that_is_too_small_is_found(root: Path, monkeypatch: pytest.Monke
 def test_everything_is_said_at_once(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     changes = {"roles": {"scorer": {"model": "openai/m"}}, "notebooks__07_reasoning__reasoning_sets": []}
-    with pytest.raises(UserError, match=r"OPENAI_API_KEY is not set; .*an average over nothing"):
+    with pytest.raises(UserError, match=r"an average over nothing, .*; roles.scorer: .*OPENAI_API_KEY is not set"):
         preflight.check(planted(root, **changes))
