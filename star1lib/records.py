@@ -111,7 +111,7 @@ class Example(Record):
 
 
 Metric = Literal["safe", "refused", "answered", "correct", "thought_safe", "forced", "safe_answer", "correct_ours"]
-Outcome = Literal["complete", "cut_off", "open_thinking", "no_answer", "empty", "filtered"]
+Outcome = Literal["complete", "cut_off", "thinking_cut", "open_thinking", "no_answer", "empty", "filtered"]
 
 
 class ItemResult(Record):

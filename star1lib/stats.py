@@ -312,7 +312,8 @@ def rates_table(items: Sequence[ItemResult], level: float = 0.95) -> list[dict[s
     """One row per variant, benchmark, metric and judge, in order of first appearance.
 
     Columns: variant, benchmark, metric, judge, k, n, value, low, high, undecided, low_bound, high_bound,
-    cut_off, open_thinking, no_answer, empty, filtered (counts of outcomes over all items), items, output_tokens (mean);
+    cut_off, thinking_cut, open_thinking, no_answer, empty, filtered (counts of outcomes over all items), items,
+    output_tokens (mean);
     where further judges saw the answers, `disagreement` has :func:`disagreement` in words.
     """
     apart: dict[tuple[str, ...], list[str]] = defaultdict(list)
@@ -326,7 +327,7 @@ def rates_table(items: Sequence[ItemResult], level: float = 0.95) -> list[dict[s
         row |= found._asdict()
         row["undecided"] = len(group) - found.n
         row["low_bound"], row["high_bound"] = (fmean(ends) for ends in zip(*map(_ends, group), strict=True))
-        for outcome in ("cut_off", "open_thinking", "no_answer", "empty", "filtered"):
+        for outcome in ("cut_off", "thinking_cut", "open_thinking", "no_answer", "empty", "filtered"):
             row[outcome] = sum(item.outcome == outcome for item in group)
         row["items"] = len(group)
         row["output_tokens"] = fmean(item.output_tokens for item in group)
@@ -429,7 +430,7 @@ def _groups(items: Sequence[ItemResult]) -> dict[tuple[str, str, str, str], list
 
 
 def _by_budget(group: Sequence[ItemResult]) -> dict[str, bool]:
-    return {item.item_id: item.outcome in ("cut_off", "open_thinking") for item in group}
+    return {item.item_id: item.outcome in ("cut_off", "thinking_cut", "open_thinking") for item in group}
 
 
 def _by_item(group: Sequence[ItemResult]) -> dict[str, bool | None]:

@@ -300,8 +300,16 @@ class _Run:
             "start": self.how.start,
             "more": self.how.thinking == "more",
             "forced": self._forced(),
+            "close": self._close(),
         }
         return {**said, **{name: value for name, value in switched.items() if value}}
+
+    def _close(self) -> int:
+        """The tokens for the answer to a thinking that is closed at its budget; 0 for none."""
+        how = self.how.generation
+        if not (how.close_thinking and self.variant.thinking):
+            return 0
+        return how.budget(self.benchmark.name, self.benchmark.kind, thinking=False)
 
     def _forced(self) -> str:
         return self.benchmark.forced if self.how.forced else ""
@@ -333,9 +341,10 @@ class _Run:
     def _task(self) -> Task:
         from star1lib.evaluation.benchmarks import tasks
 
-        if self.served and (self.how.suffix or self.how.forced):
+        if self.served and (self.how.suffix or self.how.forced or self._close()):
             raise UserError(
-                f"{self.variant.name}: thinking, prefill and forced are switches of local checkpoints; leave them out."
+                f"{self.variant.name}: thinking, prefill, forced and close_thinking are switches of local checkpoints; "
+                "leave them out."
             )
         return tasks.build(
             self.benchmark,
@@ -343,7 +352,7 @@ class _Run:
             self.judges,
             # A server's template may open the thinking; our own provider has split it off already.
             opened=self.served and self.variant.thinking,
-            solver=tasks.answered(self._extra(), self.how.thinking == "more", self._forced()),
+            solver=tasks.answered(self._extra(), self.how.thinking == "more", self._forced(), self._close()),
             name=f"{self.variant.name}-{self.benchmark.name}",
         )
 

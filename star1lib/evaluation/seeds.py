@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from statistics import fmean, stdev
 from typing import Any
@@ -10,6 +11,14 @@ from typing import Any
 from star1lib import stats
 from star1lib.records import ItemResult
 from star1lib.training.variants import Variant
+
+_DOSE = re.compile(r"([a-z]+)_([0-9.]+(?:e[+-]?[0-9]+)?)")
+
+
+def by_dose(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows of :func:`over_seeds` whose recipe is called `<sweep>_<dose>` (`share_25`, `rate_1e-5`), with both."""
+    named = [(row, found) for row in rows if (found := _DOSE.fullmatch(row["recipe"]))]
+    return [{"sweep": found[1], "dose": float(found[2]), **row} for row, found in named]
 
 
 def over_seeds(items: Sequence[ItemResult], variants: Sequence[Variant]) -> list[dict[str, Any]]:

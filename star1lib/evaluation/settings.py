@@ -41,6 +41,9 @@ class Generation(Record):
     (3.2), "plain" the same without a penalty, "small" no penalty, 128 tokens for an answer and 384 for thinking.
     `answer_tokens` None stands for the paper's budgets; else every response has `answer_tokens`
     (`reasoning_tokens` on reasoning benchmarks, where given), and a thinking model `thinking_tokens` on top.
+    With `close_thinking` a thinking that the model did not close within all of that is closed for it, and the answer
+    generated after it within `answer_tokens` (budget forcing, Muennighoff et al., 2025): its outcome is
+    "thinking_cut". Of local checkpoints alone.
     """
 
     name: Literal["paper", "plain", "small"] = "small"
@@ -48,11 +51,18 @@ class Generation(Record):
     answer_tokens: Tokens | None = None
     thinking_tokens: int = Field(default=0, ge=0, strict=True)
     reasoning_tokens: Tokens | None = None
+    close_thinking: bool = False
 
     @model_validator(mode="before")
     @classmethod
     def _by_name(cls, given: Any) -> Any:
         return {**_NAMED.get(str(given.get("name", "small")), {}), **given} if isinstance(given, dict) else given
+
+    @model_validator(mode="after")
+    def _closing(self) -> Generation:
+        if self.close_thinking and self.answer_tokens is None:
+            raise ValueError("close_thinking: needs answer_tokens, the budget of the answer that follows")
+        return self
 
     def budget(self, benchmark: str, kind: Kind, thinking: bool) -> int:
         """The most tokens of a response to one benchmark."""

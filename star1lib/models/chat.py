@@ -13,8 +13,8 @@ from typing import Any, Literal, NamedTuple
 from star1lib.errors import UserError
 
 THINK_OPEN = "<think>\n"
-NO_THINKING = "<think>\n\n</think>\n\n"
-_CLOSING = "</think>"
+THINK_CLOSE = "\n</think>\n\n"
+NO_THINKING = THINK_OPEN + THINK_CLOSE
 _TAG = re.compile(r"<(/?)think(?:ing)?>")
 
 
@@ -76,7 +76,7 @@ def join_thinking(thinking: str, answer: str) -> str:
     answer = split_thinking(answer).answer or answer.strip()
     if not thinking.strip():
         return answer
-    return f"{THINK_OPEN}{_TAG.sub('', thinking).strip()}\n{_CLOSING}\n\n{answer}"
+    return f"{THINK_OPEN}{_TAG.sub('', thinking).strip()}{THINK_CLOSE}{answer}"
 
 
 def opens_thinking(tokenizer: Any) -> bool:

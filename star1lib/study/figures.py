@@ -46,6 +46,7 @@ GREY, BLUE, ORANGE = "#7a8594", "#0173b2", "#de8f05"
 _INTERVALS = "Dots are rates, lines 95% Wilson intervals; undecided: the thinking was not closed within the budget."
 _AVERAGES = ("average safety", "average reasoning")
 _VARIANT_TABLES = ("safety", "quality", "over_refusal")
+_OF_RESPONSES = "% of responses"
 
 
 @dataclass(frozen=True)
@@ -364,6 +365,35 @@ def _rates(table: str, xlabel: str, data: Data) -> Any:
     return canvas
 
 
+def _dose(data: Data) -> Any:
+    """What a recipe does by its dose: a panel per sweep, means over seeds."""
+    import seaborn.objects as so
+    from matplotlib.figure import Figure as Canvas
+
+    frame = data["dose"].sort_values("dose")
+    sweeps = list(dict.fromkeys(data["dose"]["sweep"]))
+    shown = frame.assign(
+        measured=frame["benchmark"] + ", " + frame["metric"],
+        dose=frame["dose"].map("{:g}".format),
+        **{name: 100 * frame[name] for name in ("mean", "lowest", "highest")},
+    )
+    canvas = Canvas(figsize=(2.4 + 3.0 * len(sweeps), 3.6), layout="constrained")
+    (
+        so.Plot(shown, x="dose", y="mean", color="measured")
+        .facet("sweep", order=sweeps)
+        .share(x=False)
+        .add(so.Range(linewidth=1.5, alpha=0.6), ymin="lowest", ymax="highest", legend=False)
+        .add(so.Line(marker="o"))
+        .scale(color="colorblind")
+        .limit(y=(-3, 103))
+        .label(x="", y=_OF_RESPONSES, color="")
+        .theme({**_STYLE, "axes.facecolor": "white", "axes.edgecolor": GREY, "axes.linewidth": 0.8})
+        .on(canvas)
+        .plot()
+    )
+    return canvas
+
+
 def _of_rates(section: str, table: str, xlabel: str, *shows: str) -> Figure:
     beside = (*_VARIANT_TABLES, "averages")
     return Figure(section, _INTERVALS, partial(_rates, table, xlabel), (table,), beside, (table, *shows))
@@ -377,7 +407,6 @@ def _of_paper(number: int, about: str) -> Figure:
 
 
 _DATA = "Data: sources, decontamination, selection"
-_OF_RESPONSES = "% of responses"
 FIGURES: dict[str, Figure] = {
     "tradeoff": Figure(
         "Result", "Harmful prompts against benign ones, averages over benchmarks with 95% intervals; dotted: the "
@@ -418,6 +447,9 @@ FIGURES: dict[str, Figure] = {
     "thinking": _of_rates("With and without thinking", "thinking", _OF_RESPONSES, "thinking_differences"),
     "over_refusal": _of_rates("Over-refusal and benign variants", "over_refusal", _OF_RESPONSES,
                               "over_refusal_differences", "over_refusal_disagree", "over_seeds"),
+    "dose": Figure(
+        "Dose and response", "Recipes that differ in one dose (benign rows in % of all, rows at equal steps, learning "
+        "rate): means over seeds, lines from the lowest to the highest seed.", _dose, ("dose",), (), ("dose",)),
 }  # fmt: skip
 
 

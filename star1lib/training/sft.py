@@ -95,7 +95,7 @@ def train(
     save_steps: int = 50,
     thinking: bool = False,
 ) -> Path:
-    """Fine-tune `base` on `rows` and return the checkpoint's folder; trains nothing that is already there.
+    """Fine-tune `base` on `rows` and return the checkpoint's folder; trains nothing that is there, under any name.
 
     With `thinking` the checkpoint's template opens the thinking, as its rows do. Raises :class:`UserError` for an empty
     training set or a base model that cannot be loaded.
@@ -104,9 +104,10 @@ def train(
         raise UserError(f"variant '{variant}': no training rows; look at the selection stage's counts.")
     key = key_of(rows, base, config)
     target = folder / f"{variant}-{key}"
-    if _complete(target):
-        log.info("%s: already trained (%s)", variant, key)
-        return target
+    for found in (target, *sorted(folder.glob(f"*-{key}"))):
+        if _complete(found):
+            log.info("%s: already trained (%s)", variant, found.name)
+            return found
     work = folder / f".{variant}-{key}.partial"
     how = fit_launched if config.launch else fit
     history = how(rows, base, work, target.name, config, save_steps)

@@ -355,6 +355,21 @@ def test_a_closed_thinking_goes_on_once(tiny, tmp_path, scripted):
     assert exchange(tmp_path, item)["thinking"] == "5 and 7\nWait, no, 12"
 
 
+def test_an_open_thinking_is_closed_at_its_budget_and_answered(tiny, tmp_path, scripted):
+    said, prompts, used = scripted
+    said += ["on and on", "short\n</think>\n\n12", "Twelve."]
+    generation = {"answer_tokens": 3, "thinking_tokens": 5, "close_thinking": True}
+    cut, whole = run(
+        tiny, tmp_path, ["BenignVariants"], thinking=True, benign=BENIGN[:2], switches={"generation": generation}
+    )
+    assert prompts[-1].endswith("<think>\non and on\n</think>\n\n")
+    assert [settings.max_new_tokens for settings in used] == [8, 3]
+    assert (cut.outcome, exchange(tmp_path, cut)["answer"]) == ("thinking_cut", "Twelve.")
+    assert whole.outcome == "complete"
+    with pytest.raises(UserError, match="close_thinking: needs answer_tokens"):
+        run(tiny, tmp_path, ["Probe"], switches={"generation": {"name": "paper", "close_thinking": True}})
+
+
 def test_a_forced_answer_is_scored_beside_the_plain_one(tiny, tmp_path, scripted):
     said, prompts, used = scripted
     question = tasks.probe.balanced(tasks.probe.load(), 0)[0]

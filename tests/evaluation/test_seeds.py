@@ -7,7 +7,7 @@ from typing import Any
 
 from star1lib.evaluation import benchmarks
 from star1lib.evaluation.benchmarks import probe
-from star1lib.evaluation.seeds import over_seeds
+from star1lib.evaluation.seeds import by_dose, over_seeds
 from star1lib.records import ItemResult
 from star1lib.training.variants import Variant
 
@@ -40,3 +40,8 @@ def test_the_seeds_of_a_recipe_are_one_row() -> None:
 
 def test_questions_of_benchmarks_without_those_of_the_run() -> None:
     assert benchmarks.questions(["Probe", "BenignVariants", "Probe"]) == probe.load()
+
+
+def test_recipes_called_by_a_dose_are_found() -> None:
+    rows = [{"recipe": name} for name in ("share_25", "rate_1e-5", "star1_no_thinking", "star1_5b", "base")]
+    assert [(row["sweep"], row["dose"]) for row in by_dose(rows)] == [("share", 25.0), ("rate", 1e-5)]

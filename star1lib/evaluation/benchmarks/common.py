@@ -21,8 +21,8 @@ Kind = Literal["safety", "over_refusal", "reasoning"]
 class Answer:
     """A model's response to a question: its two parts, whether the budget cut it off, its tokens.
 
-    `forced` is what it said when made to end with the benchmark's `forced` words, if it was; `filtered` says that a
-    provider's filter kept it back.
+    `forced` is what it said when made to end with the benchmark's `forced` words, if it was; `closed` says that its
+    thinking was closed for it at the budget, `filtered` that a provider's filter kept it back.
     """
 
     question: Question
@@ -31,6 +31,7 @@ class Answer:
     prompt_tokens: int = 0
     output_tokens: int = 0
     forced: str | None = None
+    closed: bool = False
     filtered: bool = False
 
 
@@ -201,7 +202,9 @@ def choose(questions: Sequence[Question], limit: int | None, seed: int) -> tuple
     return [usable[index] for index in chosen], withheld
 
 
-def answer_of(output: Any, question: Question, opened: bool = False, forced: str | None = None) -> Answer:
+def answer_of(
+    output: Any, question: Question, opened: bool = False, forced: str | None = None, closed: bool = False
+) -> Answer:
     """The response in an Inspect `ModelOutput`: thinking from its own content part, or split off the text.
 
     `opened` says that the prompt ended inside the thinking.
@@ -214,16 +217,19 @@ def answer_of(output: Any, question: Question, opened: bool = False, forced: str
         usage.input_tokens if usage else 0,
         usage.output_tokens if usage else 0,
         forced,
+        closed,
         output.stop_reason == "content_filter",
     )
 
 
 def outcome_of(answer: Answer) -> Outcome:
-    """How a response ended: kept back by a filter, thinking never closed, nothing said, cut off, or complete."""
+    """How a response ended: kept back by a filter, thinking never closed or closed for it, nothing said, cut off."""
     if answer.filtered:
         return "filtered"
     if answer.thought.state == "open":
         return "open_thinking"
     if not answer.thought.answer.strip():
         return "empty"
+    if answer.closed:
+        return "thinking_cut"
     return "cut_off" if answer.cut_off else "complete"

@@ -20,7 +20,7 @@ from star1lib.evaluation import benchmarks
 from star1lib.evaluation.benchmarks.common import Answer, Benchmark, Measure, Verdict, answer_of, choose, outcome_of
 from star1lib.evaluation.judges import Judges
 from star1lib.evaluation.settings import Generation
-from star1lib.models.chat import join_thinking
+from star1lib.models.chat import THINK_CLOSE, THINK_OPEN, Thought, join_thinking, thought_of
 from star1lib.models.provider import START, Batcher
 from star1lib.records import Question
 
@@ -61,10 +61,12 @@ def build(
 
 
 @solver
-def answered(extra: dict[str, Any], more: bool = False, forced: str = "") -> Solver:
-    """Generate once; then have a closed thinking go on once (`more`), and end the response with the words `forced`.
+def answered(extra: dict[str, Any], more: bool = False, forced: str = "", close: int = 0) -> Solver:
+    """Generate once; then have a closed thinking go on once (`more`), close an open one and give it `close` tokens to
+    answer, and end the response with the words `forced`.
 
-    `extra` is the `extra_body` of every call; what was forced lies in the sample's metadata. For our own provider.
+    `extra` is the `extra_body` of every call; what was forced or closed lies in the sample's metadata. For our own
+    provider.
     """
     cache = CachePolicy(expiry=None)
 
@@ -72,15 +74,21 @@ def answered(extra: dict[str, Any], more: bool = False, forced: str = "") -> Sol
         config["extra_body"] = {**extra, START: start}
         return await get_model().generate(state.input, config=GenerateConfig(**config), cache=cache)
 
+    async def continued(state: TaskState, start: str, **config: Any) -> Thought:
+        """Have the response go on after `start`; its tokens count on."""
+        first, state.output = state.output, await going_on(state, start, **config)
+        if first.usage and state.output.usage:
+            state.output.usage.output_tokens += first.usage.output_tokens
+        return thought_of(state.output)
+
     async def solve(state: TaskState, generate: Generate) -> TaskState:
         state = await generate(state, cache=cache)
-        question = Question.model_validate(state.metadata["question"])
-        thought = answer_of(state.output, question).thought
+        thought = thought_of(state.output)
         if more and thought.state == "closed":
-            first, state.output = state.output, await going_on(state, f"<think>\n{thought.thinking}\nWait,")
-            if first.usage and state.output.usage:
-                state.output.usage.output_tokens += first.usage.output_tokens
-            thought = answer_of(state.output, question).thought
+            thought = await continued(state, f"{THINK_OPEN}{thought.thinking}\nWait,")
+        if close and thought.state == "open":
+            thought = await continued(state, f"{THINK_OPEN}{thought.thinking}{THINK_CLOSE}", max_tokens=close)
+            state.metadata["closed"] = True
         if forced:
             start = f"{join_thinking(thought.thinking, thought.answer)}\n\n{forced}".lstrip()
             said = await going_on(state, start, max_tokens=FORCED_TOKENS)
@@ -107,7 +115,8 @@ def measured(measure: Measure, judges: Judges) -> Scorer:
             if not measure.of(question):
                 return None
             facts = state.metadata
-            answer = measure.view(answer_of(state.output, question, facts["opened"], facts.get("forced")))
+            answer = answer_of(state.output, question, facts["opened"], facts.get("forced"), facts.get("closed", False))
+            answer = measure.view(answer)
             if answer is None:
                 return None
             outcome = outcome_of(answer)
