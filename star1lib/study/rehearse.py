@@ -8,7 +8,6 @@ Its page says what was touched, what cannot be without GPUs, keys and the hub, a
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import resource
@@ -16,7 +15,7 @@ import subprocess
 import sys
 import time
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,27 +23,32 @@ from typing import Any
 import yaml
 
 from star1lib.errors import UserError
+from star1lib.evaluation.settings import Evaluation
 from star1lib.files import write_json, write_text
 from star1lib.models import roles
+from star1lib.models.checkpoints import SMOLLM2
 from star1lib.study import preflight, profiles, runner, stages, standins, tables
 from star1lib.study.display import left_out
-from star1lib.study.profiles import Profile, StudyModel
+from star1lib.study.profiles import Profile
 
 log = logging.getLogger(__name__)
 SUFFIX, PAGE = "-rehearsal", "rehearsal.md"
 _OPENAI = ("openai", "openai-api")  # providers that take the address of any server with OpenAI's interface
+_PORT = 29_600  # of the first launched training
 _FEW, _TOKENS = 4, 6
 _RECIPE = {"rows": _FEW, "benign": 2, "anchors": 2, "steps": 2}
-# At most, in `common` and in a notebook's section.
+# At most, in `common` and in a notebook's section; of a stage's own those that stand here without being given.
 _MOST = {"limit": 3, "size": 8, "audit_rows": _FEW, "benign_for_training": 3, "save_steps": 1}
+_OWN = {"01_sources": ["limit"], "03_deliberation": ["limit"], "04_selection": ["size", "audit_rows"]}
 _TRAINING = {"epochs": 1, "batch_size": 2, "micro_batch_size": 1, "max_length": 1024, "launch": None}
 _GENERATION = {"answer_tokens": _TOKENS, "thinking_tokens": 2, "reasoning_tokens": _TOKENS}
 _LIMITS = {"BenignVariants": 2, "Probe": 2, "Sums": 2}  # benchmarks without a set that could be replaced
+_SERVING = {"dtype": "float32", "max_model_len": 4096, "max_num_seqs": 8}
 
 
 @dataclass(frozen=True)
 class Rehearsal:
-    """The derived profile, the tiny models by the name they stand in for, and what trains and answers how."""
+    """The derived profile, what tiny models took over from those they stand in for, and what trains and answers how."""
 
     profile: Profile
     models: dict[str, standins.Family]
@@ -59,8 +63,7 @@ def derive(profile: Profile, models: Sequence[str] = (), *, url: str = "", root:
     one arm of the first model of each architecture; where vLLM is installed it serves the model with the fewest arms.
     Raises :class:`UserError` for a model whose template is unknown.
     """
-    name = profile.name + SUFFIX
-    build = stages.BUILD / name
+    build = stages.BUILD / (profile.name + SUFFIX)
     made: dict[str, standins.Family] = {}
 
     def tiny(model: str) -> str:
@@ -69,66 +72,60 @@ def derive(profile: Profile, models: Sequence[str] = (), *, url: str = "", root:
             made[model] = standins.tiny_model(model, root / folder)
         return str(folder)
 
-    whole, chosen = profile.each(), profile.each(models)
-    bases = {one.name: str(one.common.get("base_model", "smollm2")) for one in whole}
-    python = Path(str(whole[0].common.get("evaluation", {}).get("serving", {}).get("python", ".venv-vllm/bin/python")))
-    served = min(chosen, key=_arms).name if (root / python).exists() and _engine(profile) == "vllm" else None
+    small = {one.name: _small(one, tiny) for one in profile.builds()}
+    chosen = profile.each(models)
     launched: dict[str, str] = {}  # architecture -> build
-    parts: dict[str, dict[str, Any]] = {}
-    for one in whole:
-        common = _small({"base_model": "", "training": {}, "evaluation": {}, **one.common}, tiny)
-        notebooks = {stage: _small(section, tiny) for stage, section in one.notebooks.items()}
-        for stage, least in (("01_sources", "limit"), ("03_deliberation", "limit"), ("04_selection", "size"),
-                             ("04_selection", "audit_rows")):  # fmt: skip
-            notebooks.setdefault(stage, {}).setdefault(least, _MOST[least])
-        common["base_model"] = tiny(bases[one.name])
-        if one.name == served:
-            serving = {"python": str(python), "dtype": "float32", "max_model_len": 4096, "max_num_seqs": 8}
-            common["evaluation"] |= {"engine": "vllm", "serving": serving}
-        kind = made[bases[one.name]].model_type
-        if one in chosen and kind not in launched and one.common.get("training", {}).get("launch"):
-            launched[kind] = one.name
-            _launch(notebooks, root, build / f"launch-{kind}.yaml", 29_600 + len(launched))
-        parts[one.name] = {"common": common, "notebooks": notebooks}
-    players = roles.load(profile.roles, profile.prices)
-    value = {
-        **json.loads(profile.model_dump_json()), "name": name, "offline": True,
-        "about": f"A rehearsal of the profile {profile.name}: tiny random models, generated rows, no figure means "
-                 "anything.",
-        "roles": {one: _loopback(one, given, url) for one, given in profile.roles.items()},
-        "prices": {**profile.prices, **{_openai(role.model): role.price.model_dump()
-                                        for role in roles.models(players).values() if role.price}},
-        **({} if profile.models else parts[profile.name]),
+    for one in chosen:
+        if one.common.get("training", {}).get("launch"):
+            launched.setdefault(made[str(one.common.get("base_model", SMOLLM2))].model_type, one.name)
+    for place, (kind, name) in enumerate(launched.items()):
+        _launch(small[name], root, build / f"launch-{kind}.yaml", _PORT + place)
+    how, served = Evaluation.model_validate(chosen[0].common.get("evaluation", {})), None
+    if how.engine == "vllm" and (root / how.serving.python).exists():
+        served = min(chosen, key=_arms).name
+        serving = {**_SERVING, "python": how.serving.python}
+        small[served].common["evaluation"] |= {"engine": "vllm", "serving": serving}
+    players = roles.models(roles.load(profile.roles, profile.prices)).values()
+    prices = {_openai(role.model): role.price.model_dump() for role in players if role.price}
+    listed = [
+        one.model_copy(update={"model": own.common["base_model"], "name": one.folder, "common": own.common,
+                               "notebooks": own.notebooks})
+        for one in profile.models for own in [small[f"{profile.name}/{one.folder}"]]
+    ]  # fmt: skip
+    changes = {
+        "name": build.name,
+        "about": f"A rehearsal of the profile {profile.name}: tiny random models on generated rows, its figures mean "
+                 "nothing.",
+        "offline": True,
+        "roles": {name: _loopback(name, given, url) for name, given in profile.roles.items()},
+        "prices": {**profile.prices, **prices},
+        "models": listed,
     }  # fmt: skip
-    if profile.models:
-        value |= {
-            "common": _small(profile.common, tiny),
-            "notebooks": {stage: _small(section, tiny) for stage, section in profile.notebooks.items()},
-            "models": [
-                StudyModel(model=parts[own]["common"]["base_model"], name=one.folder, model_class=one.model_class,
-                           billions=one.billions, **parts[own])
-                for one in profile.models for own in [f"{profile.name}/{one.folder}"]
-            ],
-        }  # fmt: skip
-        for stage in ("01_sources", "03_deliberation", "04_selection"):
-            value["notebooks"][stage] = parts[whole[0].name]["notebooks"][stage]
-    return Rehearsal(Profile.model_validate(value), made, list(launched.values()), served)
-
-
-def _engine(profile: Profile) -> str:
-    return str(profile.common.get("evaluation", {}).get("engine", "own"))
+    return Rehearsal(small[profile.name].model_copy(update=changes), made, list(launched.values()), served)
 
 
 def _arms(build: Profile) -> int:
     return sum(len(section.get("variants", {})) for section in build.notebooks.values())
 
 
-def _small(settings: Mapping[str, Any], tiny: Any) -> dict[str, Any]:
-    """Settings of `common` or of a notebook, each as small as it goes."""
-    made = dict(settings)
-    for key, value in settings.items():
+def _small(build: Profile, tiny: Callable[[str], str]) -> Profile:
+    """A build with each of its settings as small as it goes; `tiny` gives the folder of a model's stand-in."""
+    base = {} if build.models else {"base_model": SMOLLM2}
+    common = _settings({**base, "training": {}, "evaluation": {}, **build.common}, tiny)
+    sections = {stage: {**dict.fromkeys(_OWN.get(stage, [])), **build.notebooks.get(stage, {})}
+                for stage in dict.fromkeys([*_OWN, *build.notebooks])}  # fmt: skip
+    notebooks = {stage: _settings(section, tiny) for stage, section in sections.items()}
+    return build.model_copy(update={"common": common, "notebooks": notebooks})
+
+
+def _settings(given: Mapping[str, Any], tiny: Callable[[str], str]) -> dict[str, Any]:
+    """Settings of `common` or of a notebook."""
+    made = dict(given)
+    for key, value in given.items():
         if key in _MOST:
             made[key] = _MOST[key] if value is None else min(value, _MOST[key])
+        elif key == "base_model":
+            made[key] = tiny(value)
         elif key == "training":
             made[key] = {**value, **_TRAINING}
         elif key == "evaluation":
@@ -143,7 +140,7 @@ def _small(settings: Mapping[str, Any], tiny: Any) -> dict[str, Any]:
     return made
 
 
-def _recipe(recipe: Mapping[str, Any], tiny: Any) -> dict[str, Any]:
+def _recipe(recipe: Mapping[str, Any], tiny: Callable[[str], str]) -> dict[str, Any]:
     if recipe.get("checkpoint"):
         return {"checkpoint": tiny(recipe["checkpoint"])}
     less: dict[str, Any] = {key: min(value, recipe[key]) for key, value in _RECIPE.items() if recipe.get(key)}
@@ -152,14 +149,14 @@ def _recipe(recipe: Mapping[str, Any], tiny: Any) -> dict[str, Any]:
     return {"rows": _FEW, **recipe, **less}
 
 
-def _launch(notebooks: dict[str, dict[str, Any]], root: Path, path: Path, port: int) -> None:
+def _launch(build: Profile, root: Path, path: Path, port: int) -> None:
     """Have the first trained arm of a model launched on two processes of this CPU by the committed configuration."""
     given = yaml.safe_load((root / stages.PARAMS / "accelerate" / "fsdp2.yaml").read_text(encoding="utf-8"))
     own = {"num_processes": 2, "use_cpu": True, "main_process_port": port}
     write_text(root / path, yaml.safe_dump({**given, **own}))
-    arms = notebooks["05_sft"]["variants"]
-    first = next(name for name, recipe in arms.items() if not recipe.get("checkpoint"))
-    arms[first] = {**arms[first], "training": {**arms[first].get("training", {}), "launch": str(path)}}
+    arms = build.notebooks["05_sft"]["variants"]
+    if first := next((name for name, recipe in arms.items() if not recipe.get("checkpoint")), None):
+        arms[first] = {**arms[first], "training": {**arms[first].get("training", {}), "launch": str(path)}}
 
 
 def _openai(model: str) -> str:
@@ -194,14 +191,13 @@ def run(profile: Profile, models: Sequence[str] = (), *, mirror: str | None = No
     with standins.players(played, 20_000 + zlib.crc32(name.encode()) % 20_000) as server:
         made = derive(profile, models, url=server.url, root=root)
         standins.write_rows(root / rows)
-        value = made.profile.model_dump(exclude={"name"}, exclude_none=True)
-        write_json(build / profiles.DERIVED, value)  # JSON is YAML
+        write_json(build / profiles.DERIVED, made.profile.model_dump(exclude={"name"}))  # JSON is YAML
         profiles.check(made.profile, root)
         preflight.check(made.profile, models, mirror=str(root / rows))
         graph = runner.write_graph(made.profile, mirror=str(rows), root=root, models=models)
         _make(graph, root, build / "site")
     steps = stages.steps(name, made.profile.chosen(models))
-    _check_rows(made.profile, steps, build)
+    _check_rows(made.profile, build)
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     minutes = [(used.ru_utime + used.ru_stime) / 60, (time.monotonic() - started) / 60]
     return write_text(build / PAGE, _page(profile, made, steps, server.calls, lacking, minutes))
@@ -220,9 +216,9 @@ def _make(graph: Path, root: Path, site: Path) -> None:
                         "rehearse again, it goes on from there.")  # fmt: skip
 
 
-def _check_rows(profile: Profile, steps: Sequence[stages.Step], build: Path) -> None:
+def _check_rows(profile: Profile, build: Path) -> None:
     """Every printed number of the models has a figure of ours, but for what could not be asked here."""
-    missing = {why for step in steps for why in left_out(build.parent / step.build)}
+    missing = left_out(build)
     if profile.models:
         for row in tables.read(build, "printed").to_dict("records"):
             if not row["n"] and row["benchmark"] not in missing and not str(row["benchmark"]).startswith("average"):
