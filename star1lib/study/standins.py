@@ -64,10 +64,10 @@ class Family(NamedTuple):
 
 # By a pattern of the model's name, the first that fits.
 FAMILIES = {
-    r"R1-Distill-Llama|STAR1-R1-Distill-8B": Family("llama", R1, R1_TOKENS, *R1_TOKENS[:2]),
-    r"R1-Distill": Family("qwen2", R1, R1_TOKENS, *R1_TOKENS[:2]),
+    r"R1-Distill-Llama|STAR1-R1-Distill-8B": Family("llama", R1, R1_TOKENS, R1_TOKENS[0], R1_TOKENS[1]),
+    r"R1-Distill": Family("qwen2", R1, R1_TOKENS, R1_TOKENS[0], R1_TOKENS[1]),
     r"Qwen2\.5-.*Instruct": Family("qwen2", QWEN, QWEN_TOKENS, None, QWEN_TOKENS[0]),
-    r"Llama-3\.\d-.*Instruct": Family("llama", LLAMA, LLAMA_TOKENS, *LLAMA_TOKENS[:2]),
+    r"Llama-3\.\d-.*Instruct": Family("llama", LLAMA, LLAMA_TOKENS, LLAMA_TOKENS[0], LLAMA_TOKENS[1]),
 }
 
 
