@@ -57,7 +57,7 @@ def _figures(args: argparse.Namespace) -> None:
 def _report(args: argparse.Namespace) -> None:
     from star1lib.study import profiles, report
 
-    page = report.build(profiles.load(args.profile), mirror=_mirror())
+    page = report.build(profiles.load(args.profile))
     log.info("report:  %s", page)
     log.info("figures: %s", page.parent.parent / "figures")
 
@@ -120,7 +120,7 @@ def _export(args: argparse.Namespace) -> None:
 
     out = stages.BUILD / profiles.load(args.profile).name
     rows = read_records(out / "04_selection" / "selected.jsonl", Example)
-    log.info("%s", export.write(Path(args.out or out / "dataset"), rows, facts={"profile": args.profile}))
+    log.info("%s", export.write(Path(args.out or out / "dataset"), rows, {"profile": args.profile}))
 
 
 def _pin(args: argparse.Namespace) -> None:

@@ -18,6 +18,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+import yaml
 from pydantic import BaseModel, ValidationError
 
 from star1lib.errors import UserError
@@ -30,26 +31,24 @@ _PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 RecordT = TypeVar("RecordT", bound=BaseModel)
 
 
-def sha256_bytes(data: bytes) -> str:
-    """Hex SHA-256 of `data`."""
-    return hashlib.sha256(data).hexdigest()
+def asset(name: str) -> Any:
+    """The content of a YAML file of `star1lib/assets`."""
+    return yaml.safe_load((Path(__file__).parent / "assets" / name).read_text(encoding="utf-8"))
 
 
 def sha256_file(path: Path) -> str:
-    """Hex SHA-256 of a file, read in blocks."""
-    digest = hashlib.sha256()
+    """Hex SHA-256 of a file."""
     try:
         with path.open("rb") as handle:
-            while block := handle.read(1 << 20):
-                digest.update(block)
+            return hashlib.file_digest(handle, "sha256").hexdigest()
     except OSError as err:
         raise UserError(f"{path}: cannot be read ({err.strerror}); restore the file or its permissions.") from err
-    return digest.hexdigest()
 
 
 def fingerprint(value: Any) -> str:
     """16 hex digits of the canonical JSON of `value`: equal content, equal fingerprint."""
-    return sha256_bytes(json.dumps(value, sort_keys=True, ensure_ascii=False, default=str).encode())[:16]
+    text = json.dumps(value, sort_keys=True, ensure_ascii=False, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def plain_name(name: str, what: str) -> str:
@@ -124,16 +123,25 @@ def write_json(path: Path, value: Any) -> Path:
     return write_text(path, json.dumps(value, indent=2, ensure_ascii=False, default=str) + "\n")
 
 
-def read_json(path: Path) -> Any:
-    """Read one JSON value; a missing or broken file is a :class:`UserError`."""
+def _text(path: Path) -> str:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return path.read_text(encoding="utf-8-sig")
     except FileNotFoundError as err:
         raise UserError(f"{path}: the file is missing; run the stage that writes it (`make reproduce`).") from err
+    except (OSError, UnicodeDecodeError) as err:
+        raise UserError(f"{path}: cannot be read as UTF-8 text ({err}); restore it and rerun.") from err
+
+
+def _json(text: str, where: str) -> Any:
+    try:
+        return json.loads(text)
     except (ValueError, RecursionError) as err:
-        raise UserError(f"{path}: not valid JSON ({err}); it is truncated or damaged, delete it and rerun.") from err
-    except OSError as err:
-        raise UserError(f"{path}: cannot be read ({err.strerror}); restore the file or its permissions.") from err
+        raise UserError(f"{where}: not valid JSON ({err}); it is truncated or damaged, delete it and rerun.") from err
+
+
+def read_json(path: Path) -> Any:
+    """Read one JSON value; a missing or broken file is a :class:`UserError`."""
+    return _json(_text(path), str(path))
 
 
 def write_jsonl(path: Path, records: Iterable[Mapping[str, Any] | BaseModel]) -> int:
@@ -156,22 +164,11 @@ def _line(value: Mapping[str, Any]) -> str:
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
     """Read a JSONL file into dicts; a broken line is named by its number."""
     rows: list[dict[str, Any]] = []
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError as err:
-        raise UserError(f"{path}: the file is missing; run the stage that writes it (`make reproduce`).") from err
-    except (OSError, UnicodeDecodeError) as err:
-        raise UserError(f"{path}: cannot be read as UTF-8 text ({err}); restore it and rerun.") from err
     # Not splitlines(): a JSON string may hold U+2028 and its like unescaped.
-    for number, line in enumerate(text.split("\n"), start=1):
+    for number, line in enumerate(_text(path).split("\n"), start=1):
         if not line.strip():
             continue
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as err:
-            raise UserError(
-                f"{path}, line {number}: not valid JSON; the file is truncated or damaged, delete it and rerun."
-            ) from err
+        row = _json(line, f"{path}, line {number}")
         if not isinstance(row, dict):
             raise UserError(f"{path}, line {number}: a JSON object was expected, not {type(row).__name__}.")
         rows.append(row)

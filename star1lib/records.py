@@ -2,8 +2,6 @@
 
 An id is a hash of the normalised question, so the same question has the same id in every source,
 run and machine. Every stage reads one of these records and writes another.
-
-Seeded samples of examples, in their original order.
 """
 
 from __future__ import annotations
@@ -12,12 +10,13 @@ import hashlib
 import random
 import unicodedata
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 NonEmpty = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 Score = Annotated[int, Field(ge=0, le=10)]
+ItemT = TypeVar("ItemT")
 
 
 def first_error(err: ValidationError) -> str:
@@ -136,9 +135,9 @@ class ItemResult(Record):
     snippet: str = ""
 
 
-def subset(examples: Sequence[Example], limit: int | None, seed: int) -> list[Example]:
-    """At most `limit` examples, a seeded sample in the original order; None means no bound."""
-    if limit is None or limit >= len(examples):
-        return list(examples)
-    chosen = sorted(random.Random(seed).sample(range(len(examples)), limit))
-    return [examples[index] for index in chosen]
+def subset(items: Sequence[ItemT], limit: int | None, seed: int) -> list[ItemT]:
+    """At most `limit` items, a seeded sample in the original order; None means no bound."""
+    if limit is None or limit >= len(items):
+        return list(items)
+    chosen = sorted(random.Random(seed).sample(range(len(items)), limit))
+    return [items[index] for index in chosen]

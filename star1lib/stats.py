@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 
@@ -28,21 +28,7 @@ Label = TypeVar("Label", bound=Hashable)
 Weights = Literal["none", "linear", "quadratic"]
 Value = bool | float | None
 DRAWS = 10_000
-
-
-class F1(NamedTuple):
-    """Micro F1 over all decisions, macro F1 over labels, F1 per label."""
-
-    micro: float
-    macro: float
-    per_label: dict[str, float]
-
-
-class Interval(NamedTuple):
-    """A confidence interval."""
-
-    low: float
-    high: float
+ALPHA = 0.05
 
 
 class Rate(NamedTuple):
@@ -73,24 +59,24 @@ class Average(NamedTuple):
     n: int
 
 
-def wilson(k: int, n: int, level: float = 0.95) -> Interval:
-    """Wilson score interval of k successes in n; 0 to 1 when n is 0. Raises ValueError unless 0 <= k <= n."""
+def wilson(k: int, n: int) -> tuple[float, float]:
+    """95% Wilson score interval of k successes in n; 0 to 1 when n is 0. Raises ValueError unless 0 <= k <= n."""
     from statsmodels.stats.proportion import proportion_confint
 
     if not 0 <= k <= n:
         raise ValueError(f"wilson needs 0 <= k <= n, not k={k}, n={n}")
     if n == 0:
-        return Interval(0.0, 1.0)
-    low, high = proportion_confint(k, n, alpha=1 - level, method="wilson")
+        return 0.0, 1.0
+    low, high = proportion_confint(k, n, method="wilson")
     # Rounding may leave the closed ends a hair inside.
-    return Interval(0.0 if k == 0 else float(low), 1.0 if k == n else float(high))
+    return 0.0 if k == 0 else float(low), 1.0 if k == n else float(high)
 
 
-def rate(values: Iterable[bool | None], level: float = 0.95) -> Rate:
+def rate(values: Iterable[bool | None]) -> Rate:
     """The share of True among decided values (None and nan are left out), with its Wilson interval."""
     decided = [bool(value) for value in values if value is not None and value == value]
     k, n = sum(decided), len(decided)
-    return Rate(k, n, k / n if n else math.nan, *wilson(k, n, level))
+    return Rate(k, n, k / n if n else math.nan, *wilson(k, n))
 
 
 def mcnemar(a: Sequence[bool], b: Sequence[bool]) -> float:
@@ -107,14 +93,8 @@ def holm(values: Sequence[float]) -> list[float]:
     return [float(p) for p in multipletests(values, method="holm")[1]] if len(values) else []
 
 
-def paired_bootstrap(
-    a: Sequence[bool | float],
-    b: Sequence[bool | float],
-    seed: int = 0,
-    draws: int = DRAWS,
-    level: float = 0.95,
-) -> Difference:
-    """mean(a) - mean(b) over the same items, with a percentile interval of resampled pairs.
+def paired_bootstrap(a: Sequence[bool | float], b: Sequence[bool | float], seed: int = 0) -> Difference:
+    """mean(a) - mean(b) over the same items, with a 95% percentile interval of resampled pairs.
 
     Where all pairs differ by the same amount resampling shows no spread at all, which is not the
     same as certainty; the interval is then widened by what Wilson allows for 0 of n other pairs.
@@ -122,18 +102,16 @@ def paired_bootstrap(
     import numpy as np
     from scipy.stats import bootstrap
 
-    _same_length(a, b)
     if not len(a):
         return Difference(math.nan, math.nan, math.nan)
     gaps = np.asarray(a, dtype=float) - np.asarray(b, dtype=float)
     value = float(gaps.mean())
     if (gaps == gaps[0]).all():
-        slack = wilson(0, len(gaps), level).high
+        _, slack = wilson(0, len(gaps))
         return Difference(value, max(-1.0, value - slack), min(1.0, value + slack))
     found = bootstrap(
-        (gaps,), np.mean, n_resamples=draws, batch=500, confidence_level=level, method="percentile",
-        rng=np.random.default_rng(seed),
-    ).confidence_interval  # fmt: skip
+        (gaps,), np.mean, n_resamples=DRAWS, batch=500, method="percentile", rng=np.random.default_rng(seed)
+    ).confidence_interval
     return Difference(value, float(found.low), float(found.high))
 
 
@@ -149,8 +127,8 @@ def paired_variance(gaps: Sequence[float] | np.ndarray) -> float:
     return float(added.var()) / len(added)
 
 
-def power(n: int, p: float, alpha: float = 0.05, power: float = 0.8) -> float:
-    """Smallest difference from rate `p` that two independent samples of `n` items show with this power.
+def power(n: int, p: float) -> float:
+    """Smallest difference from rate `p` that two independent samples of `n` items show, 5% two-sided, with 80% power.
 
     Cohen's effect size h (arcsine), in the direction of one half (the harder one); 1.0 when even the
     largest change cannot be seen.
@@ -159,44 +137,41 @@ def power(n: int, p: float, alpha: float = 0.05, power: float = 0.8) -> float:
 
     if n < 1 or not 0 <= p <= 1:
         raise ValueError(f"power needs n >= 1 and 0 <= p <= 1, not n={n}, p={p}")
-    effect = NormalIndPower().solve_power(nobs1=n, alpha=alpha / 2, power=power, alternative="larger")
+    effect = NormalIndPower().solve_power(nobs1=n, alpha=ALPHA / 2, power=0.8, alternative="larger")
     near = min(p, 1 - p)
     angle = math.asin(math.sqrt(near)) + float(effect) / 2
     return 1.0 if angle > math.pi / 2 else math.sin(angle) ** 2 - near
 
 
-def paired_floor(n: int, alpha: float = 0.05) -> float:
+def paired_floor(n: int) -> float:
     """Least difference that exact McNemar can ever call significant on `n` pairs; above 1 means none can."""
-    return math.ceil(1 - math.log2(alpha)) / n if n else math.inf
+    return math.ceil(1 - math.log2(ALPHA)) / n if n else math.inf
 
 
-def power_note(n: int, p: float, alpha: float = 0.05) -> str:
+def power_note(n: int, p: float) -> str:
     """One sentence on what `n` items can see, for under a table."""
-    floor = paired_floor(n, alpha)
+    floor = paired_floor(n)
     paired = (
         f"a paired comparison needs at least {100 * floor:.1f} points"
         if floor <= 1
         else "no paired comparison can be significant"
     )
-    return f"n = {n}: from a rate of {p:.2f}, 80% power needs {100 * power(n, p, alpha):.1f} points; {paired}."
+    return f"n = {n}: from a rate of {p:.2f}, 80% power needs {100 * power(n, p):.1f} points; {paired}."
 
 
 def confusion(a: Sequence[Label], b: Sequence[Label], labels: Sequence[Label]) -> np.ndarray:
-    """Counts (len(labels), len(labels)): rows are `a`, columns `b`. A label outside `labels` is a ValueError."""
+    """Counts (len(labels), len(labels)): rows are `a`, columns `b`. A label outside `labels` is a KeyError."""
     import numpy as np
 
     # scikit-learn's own warns wherever both give one and the same label, and fails on none at all.
+    place = {label: number for number, label in enumerate(labels)}
     table = np.zeros((len(labels), len(labels)), dtype=int)
-    np.add.at(table, tuple(_places(a, b, labels)), 1)
+    for x, y in zip(a, b, strict=True):
+        table[place[x], place[y]] += 1
     return table
 
 
-def weighted_kappa(
-    a: Sequence[Label],
-    b: Sequence[Label],
-    labels: Sequence[Label],
-    weights: Weights = "linear",
-) -> float:
+def weighted_kappa(a: Sequence[Label], b: Sequence[Label], labels: Sequence[Label], weights: Weights) -> float:
     """Cohen's kappa of two raters over ordered `labels`, disagreements weighted by their distance.
 
     1.0 when both give one and the same label throughout; nan without items.
@@ -210,24 +185,17 @@ def cohen_kappa(a: Sequence[Label], b: Sequence[Label]) -> float:
 
 
 def kappa_interval(
-    a: Sequence[Label],
-    b: Sequence[Label],
-    labels: Sequence[Label],
-    weights: Weights = "none",
-    seed: int = 0,
-    draws: int = 2000,
-    level: float = 0.95,
+    a: Sequence[Label], b: Sequence[Label], labels: Sequence[Label], seed: int = 0
 ) -> tuple[float, float]:
-    """Percentile interval of :func:`weighted_kappa` over resampled items; nan without items."""
+    """95% percentile interval of :func:`cohen_kappa` over resampled items; nan without items."""
     import numpy as np
 
     seen = confusion(a, b, labels)
     if not len(a):
         return math.nan, math.nan
     # Resampling items is a multinomial draw over the cells of the table: same law, far less memory.
-    drawn = np.random.default_rng(seed).multinomial(len(a), seen.ravel() / len(a), size=draws)
-    values = [_kappa(table.reshape(seen.shape), weights) for table in drawn]
-    low, high = np.quantile(values, [0.5 - level / 2, 0.5 + level / 2])
+    drawn = np.random.default_rng(seed).multinomial(len(a), seen.ravel() / len(a), size=2000)
+    low, high = np.quantile([_kappa(table.reshape(seen.shape), "none") for table in drawn], [0.025, 0.975])
     return float(low), float(high)
 
 
@@ -243,46 +211,13 @@ def _kappa(table: np.ndarray, weights: Weights) -> float:
 
 
 def auc(gold: Sequence[bool], score: Sequence[float]) -> float:
-    """Area under the ROC curve: how often a positive scores above a negative, ties counting half; nan if one class.
-
-    Raises :class:`UserError` for a score that is nan.
-    """
+    """Area under the ROC curve: how often a positive scores above a negative, ties counting half; nan if one class."""
     from sklearn.metrics import roc_auc_score
 
-    if len(gold) != len(score):
-        raise ValueError(f"gold and score differ in length: {len(gold)} and {len(score)}")
-    if any(math.isnan(value) for value in score):
-        raise UserError("auc: a score is nan; leave that item out or give it a score.")
-    positive = [bool(value) for value in gold]
-    return float(roc_auc_score(positive, score)) if len(set(positive)) == 2 else math.nan
+    return float(roc_auc_score(gold, score)) if len(set(gold)) == 2 else math.nan
 
 
-def f1(gold: Sequence[str | Collection[str]], guess: Sequence[str | Collection[str]]) -> F1:
-    """F1 of single labels or sets of labels per item.
-
-    Macro is over the labels that occur in `gold`; with one label per item micro F1 is the accuracy.
-    """
-    from sklearn.metrics import f1_score
-    from sklearn.preprocessing import MultiLabelBinarizer
-
-    if len(gold) != len(guess):
-        raise ValueError(f"gold and guess differ in length: {len(gold)} and {len(guess)}")
-    wanted, given = ([[x] if isinstance(x, str) else list(x) for x in side] for side in (gold, guess))
-    table = MultiLabelBinarizer().fit([*wanted, *given])
-    truth, found = table.transform(wanted), table.transform(given)
-    per_label = {
-        str(label): float(f1_score(truth[:, i], found[:, i], zero_division=0))
-        for i, label in enumerate(table.classes_)
-        if truth[:, i].any()
-    }
-    decided = truth.any() or found.any()
-    micro = float(f1_score(truth.ravel(), found.ravel(), zero_division=0)) if decided else math.nan
-    return F1(micro, fmean(per_label.values()) if per_label else math.nan, per_label)
-
-
-def average_of_benchmarks(
-    results: Mapping[str, Sequence[Value]], seed: int = 0, level: float = 0.95, draws: int = DRAWS
-) -> Average:
+def average_of_benchmarks(results: Mapping[str, Sequence[Value]], seed: int = 0) -> Average:
     """Unweighted mean of the benchmarks' means, as in the paper's averages, with its interval.
 
     Each benchmark gets its own interval (Wilson for yes/no, bootstrap for graded values); the
@@ -298,7 +233,7 @@ def average_of_benchmarks(
         decided = [float(value) for value in values if value is not None]
         if not decided:
             raise UserError(f"{name}: no response was decided, so it has no rate to average; rerun it or leave it out.")
-        mean, low, high = _mean_interval(decided, seed, level, draws)
+        mean, low, high = _mean_interval(decided, seed)
         means.append(mean)
         below += (mean - low) ** 2
         above += (high - mean) ** 2
@@ -308,7 +243,7 @@ def average_of_benchmarks(
     return Average(value, low, min(1.0, value + math.sqrt(above) / count), count, total)
 
 
-def rates_table(items: Sequence[ItemResult], level: float = 0.95) -> list[dict[str, Any]]:
+def rates_table(items: Sequence[ItemResult]) -> list[dict[str, Any]]:
     """One row per variant, benchmark, metric and judge, in order of first appearance.
 
     Columns: variant, benchmark, metric, judge, k, n, value, low, high, undecided, low_bound, high_bound,
@@ -322,7 +257,7 @@ def rates_table(items: Sequence[ItemResult], level: float = 0.95) -> list[dict[s
         apart[pair["variant"], pair["benchmark"], pair["metric"], pair["judge"]].append(said)
     rows: list[dict[str, Any]] = []
     for (variant, benchmark, metric, judge), group in _groups(items).items():
-        found = rate((item.value for item in group), level)
+        found = rate(item.value for item in group)
         row: dict[str, Any] = {"variant": variant, "benchmark": benchmark, "metric": metric, "judge": judge}
         row |= found._asdict()
         row["undecided"] = len(group) - found.n
@@ -337,7 +272,7 @@ def rates_table(items: Sequence[ItemResult], level: float = 0.95) -> list[dict[s
     return rows
 
 
-def disagreement(items: Sequence[ItemResult], level: float = 0.95) -> list[dict[str, Any]]:
+def disagreement(items: Sequence[ItemResult]) -> list[dict[str, Any]]:
     """How far the judge of each row of :func:`rates_table` and each further judge differ on the same answers.
 
     Columns: variant, benchmark, metric, judge, other, other_value (the rate by the other), k (items that differ), n
@@ -349,15 +284,13 @@ def disagreement(items: Sequence[ItemResult], level: float = 0.95) -> list[dict[
             pairs = [(item.value, item.others.get(other)) for item in group]
             both = [(bool(a), bool(b)) for a, b in pairs if a is not None and b is not None]
             row: dict[str, Any] = {"variant": variant, "benchmark": benchmark, "metric": metric, "judge": judge}
-            row |= {"other": other, "other_value": rate((b for _, b in both), level).value}
-            row |= rate((a != b for a, b in both), level)._asdict()
+            row |= {"other": other, "other_value": rate(b for _, b in both).value}
+            row |= rate(a != b for a, b in both)._asdict()
             rows.append(row | {"kappa": cohen_kappa([a for a, _ in both], [b for _, b in both])})
     return rows
 
 
-def differences_table(
-    items: Sequence[ItemResult], baseline: str, seed: int = 0, level: float = 0.95
-) -> list[dict[str, Any]]:
+def differences_table(items: Sequence[ItemResult], baseline: str, seed: int = 0) -> list[dict[str, Any]]:
     """Every variant against `baseline`, paired by item, per benchmark, metric and judge.
 
     Columns: variant, baseline, benchmark, metric, judge, n (pairs decided in both), unpaired (items
@@ -381,7 +314,7 @@ def differences_table(
         after = _by_item(group)
         shared = [name for name in after if before.get(name) is not None and after[name] is not None]
         a, b = [bool(after[name]) for name in shared], [bool(before[name]) for name in shared]
-        gap = paired_bootstrap(a, b, seed, level=level)
+        gap = paired_bootstrap(a, b, seed)
         row: dict[str, Any] = {"variant": variant, "baseline": baseline, "benchmark": benchmark}
         row |= {"metric": metric, "judge": judge, "n": len(shared)}
         row["unpaired"] = len(set(after) | set(before)) - len(shared)
@@ -394,11 +327,11 @@ def differences_table(
         both = [name for name in ended if name in ended_before]
         c, d = [ended[name] for name in both], [ended_before[name] for name in both]
         row["cut_off_difference"] = (sum(c) - sum(d)) / len(both) if both else 0.0
-        row["cut_off_differs"] = bool(both) and mcnemar(c, d) < 0.05
+        row["cut_off_differs"] = bool(both) and mcnemar(c, d) < ALPHA
         rows.append(row)
     for row, adjusted in zip(rows, holm([row["p"] for row in rows]), strict=True):
         row["p_holm"] = adjusted
-        row["verdict"] = "not shown" if adjusted >= 0.05 else row["verdict"]
+        row["verdict"] = "not shown" if adjusted >= ALPHA else row["verdict"]
     return rows
 
 
@@ -417,7 +350,7 @@ def _worst_and_best(before: Sequence[ItemResult], after: Sequence[ItemResult]) -
     for end in (0, 1):
         a, b = [new[end] for new, _ in pairs], [known[1 - end] for _, known in pairs]
         gaps.append((sum(a) - sum(b)) / len(pairs) if pairs else math.nan)
-        signs.add((-1 if gaps[-1] < 0 else 1) if mcnemar(a, b) < 0.05 else 0)
+        signs.add((-1 if gaps[-1] < 0 else 1) if mcnemar(a, b) < ALPHA else 0)
     verdict = "higher" if signs == {1} else "lower" if signs == {-1} else "open"
     return {"at_worst": gaps[0], "at_best": gaps[1], "verdict": verdict}
 
@@ -445,23 +378,8 @@ def _by_item(group: Sequence[ItemResult]) -> dict[str, bool | None]:
     return found
 
 
-def _mean_interval(values: Sequence[float], seed: int, level: float, draws: int) -> tuple[float, float, float]:
+def _mean_interval(values: Sequence[float], seed: int) -> tuple[float, float, float]:
     mean = fmean(values)
     if set(values) <= {0.0, 1.0}:
-        return mean, *wilson(int(sum(values)), len(values), level)
-    return paired_bootstrap(values, [0.0] * len(values), seed, draws, level)
-
-
-def _places(a: Sequence[Label], b: Sequence[Label], labels: Sequence[Label]) -> tuple[list[int], list[int]]:
-    """Both raters' labels as places in `labels`."""
-    if len(a) != len(b):
-        raise ValueError(f"labels differ in length: {len(a)} and {len(b)}")
-    place = {label: i for i, label in enumerate(labels)}
-    if unknown := {label for label in (*a, *b) if label not in place}:
-        raise ValueError(f"labels not listed: {sorted(map(str, unknown))}")
-    return [place[x] for x in a], [place[y] for y in b]
-
-
-def _same_length(a: Sequence[Any], b: Sequence[Any]) -> None:
-    if len(a) != len(b):
-        raise ValueError(f"paired values differ in length: {len(a)} and {len(b)}")
+        return mean, *wilson(int(sum(values)), len(values))
+    return paired_bootstrap(values, [0.0] * len(values), seed)

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+# Models of some thousand weights: a second thread would only wait, and a waiting one spins.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -36,6 +41,25 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     terminalreporter.line(f"{'family':<36} {'tried':>6} {'survived':>9} {'lost':>5}")
     for family, tried, survived in rows:
         terminalreporter.line(f"{family:<36} {tried:>6} {survived:>9} {tried - survived:>5}")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def embedded_once() -> Iterator[None]:
+    """A text is embedded once a session: many tests look at the same hand-written corpus."""
+    from star1lib.models import embed
+
+    real, known = embed.encode, {}
+
+    def encode(texts: Sequence[str], batch_size: int = 32, *, progress: bool = False) -> Any:
+        import numpy as np
+
+        fresh = list(dict.fromkeys(text for text in texts if text not in known))
+        known.update(zip(fresh, real(fresh, batch_size), strict=True))
+        return np.stack([known[text] for text in texts]) if len(texts) else real([])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(embed, "encode", encode)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -1,19 +1,14 @@
-"""An OpenAI-compatible server that misbehaves on request, for the engine's tests and its benchmark.
+"""An OpenAI-compatible server that misbehaves on request.
 
 `plan` maps the last user message of a request to the faults that its successive calls meet; when the
-list is used up (or the message is not in it), the call is answered well. Runs in a thread of the test,
-or as a process of its own: `python tests/faultserver.py --delay 0.2` prints its port and serves until
-its input closes.
+list is used up (or the message is not in it), the call is answered well. Runs in a thread of the test.
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
-import email.utils
 import hashlib
 import json
-import sys
 import threading
 import time
 from dataclasses import dataclass, field
@@ -200,12 +195,7 @@ class FaultServer:
         if name == "ok":
             return _http(200, good)
         if name.isdigit():
-            headers = {}
-            if argument == "date":
-                headers["Retry-After"] = email.utils.formatdate(time.time() + 2, usegmt=True)
-            elif argument:
-                headers["Retry-After"] = argument
-            return _http(int(name), _error(int(name)), headers)
+            return _http(int(name), _error(int(name)), {"Retry-After": argument} if argument else None)
         if name == "quota":
             return _http(429, _error(429, "you have used up your quota", "insufficient_quota"))
         if name == "truncated":
@@ -226,23 +216,6 @@ class FaultServer:
             "length": completion({"content": "half of an ans"}, "length"),
             "filter": completion({"content": ""}, "content_filter"),
             "no_usage": {key: value for key, value in completion({"content": "x"}).items() if key != "usage"},
-            "odd_usage": {**completion({"content": "x"}), "usage": {"prompt_tokens": "many", "completion_tokens": -3}},
             "odd_choice": {**completion({"content": "x"}), "choices": ["what"]},
         }
         return _http(200, json.dumps(bodies[name]).encode())
-
-
-def main() -> None:
-    """Serve until standard input closes; print the port, then `received` and `most_in_flight` at the end."""
-    options = argparse.ArgumentParser()
-    options.add_argument("--delay", type=float, default=0.0)
-    server = FaultServer(delay=options.parse_args().delay, keep_calls=False)
-    with server:
-        sys.stdout.write(f"{server.port}\n")
-        sys.stdout.flush()
-        sys.stdin.read()
-        sys.stdout.write(f"{server.received} {server.stats.most_in_flight}\n")
-
-
-if __name__ == "__main__":
-    main()

@@ -62,21 +62,6 @@ def test_unreadable_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         io.read_jsonl(path)
 
 
-@pytest.mark.attack("environments")
-def test_full_disk_leaves_nothing_half_written(tmp_path: Path) -> None:
-    path = tmp_path / "out.jsonl"
-    path.write_text("old")
-
-    def rows() -> object:
-        yield {"a": 1}
-        raise OSError(errno.ENOSPC, "no space")
-
-    with pytest.raises(UserError, match="the disk is full"):
-        io.write_jsonl(path, rows())  # type: ignore[arg-type]
-    assert path.read_text() == "old"
-    assert [p.name for p in tmp_path.iterdir()] == ["out.jsonl"]
-
-
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A real file system of 256 KiB."""

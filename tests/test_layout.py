@@ -50,7 +50,7 @@ def test_parameters_are_typed_and_commented(path: Path) -> None:
 
 
 def test_profiles_are_documented_and_accepted(repository: Path) -> None:
-    for name in ("smoke", "mini", "star1", "paper"):
+    for name in ("smoke", "mini", "star1", "doses", "paper"):
         profile.check(profile.load(name, repository), repository)
         assert (repository / "params" / f"{name}.yaml").read_text(encoding="utf-8").startswith("#")
 

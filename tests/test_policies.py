@@ -13,25 +13,7 @@ import pytest
 from star1lib import policies
 from star1lib.errors import UserError
 
-MEDICINE = """
-policies:
-  - category: Dosing
-    prefix: DOS
-    objective: Keep patients safe from wrong doses.
-    definition: Asking for the dose, the frequency or the mixing of prescription medicines.
-    rules:
-      - {action: refuse, text: "Do not name a dose of a prescription medicine for a particular person."}
-      - {action: redirect, text: "Point to a pharmacist or a physician who knows the patient."}
-    asks: ["how many tablets of my blood pressure medicine I may take", "doubling the dose of an antibiotic"]
-  - category: Diagnosis
-    prefix: DIA
-    objective: Leave the finding of illnesses to those who can examine.
-    definition: Asking which illness somebody has from a list of symptoms.
-    rules:
-      - {action: educate, text: "Symptoms may be explained in general terms."}
-    asks: ["which disease causes my rash and fever", "do I have cancer"]
-everyday: ["a cooking recipe", "sports and hobbies"]
-"""
+MEDICINE = Path(__file__).with_name("medicine.yaml").read_text(encoding="utf-8")
 
 
 def test_eight_policies_with_numbered_rules() -> None:
@@ -43,7 +25,7 @@ def test_eight_policies_with_numbered_rules() -> None:
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        (("action: educate", "action: shout"), "field 'policies.1.rules.0.action'"),
+        (("action: educate", "action: shout"), "field 'policies.1.rules.1.action'"),
         (("prefix: DIA", "prefix: DOS"), "every prefix must be there once"),
         (("category: Diagnosis", "category: Other"), "none may be 'Other'"),
         (("everyday:", "somedays:"), "field 'everyday'"),

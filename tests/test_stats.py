@@ -145,7 +145,7 @@ def test_holm():
 
 
 def test_kappa_agrees_with_sklearn():
-    from sklearn.metrics import cohen_kappa_score, f1_score, roc_auc_score
+    from sklearn.metrics import cohen_kappa_score, roc_auc_score
 
     rng = np.random.default_rng(0)
     a = list(rng.integers(0, 11, 200))
@@ -157,10 +157,6 @@ def test_kappa_agrees_with_sklearn():
     gold = list(rng.random(200) < 0.4)
     score = list(np.round(rng.random(200) + 0.3 * np.array(gold), 1))
     assert stats.auc(gold, score) == pytest.approx(roc_auc_score(gold, score))
-    names, guesses = [f"c{x % 4}" for x in a], [f"c{x % 4}" for x in b]
-    found = stats.f1(names, guesses)
-    assert found.micro == pytest.approx(f1_score(names, guesses, average="micro"))
-    assert found.macro == pytest.approx(f1_score(names, guesses, average="macro"))
 
 
 def test_kappa_interval_is_seeded_and_holds_the_value():
@@ -179,19 +175,13 @@ def test_kappa_interval_is_seeded_and_holds_the_value():
 
 def test_kappa_edges():
     assert stats.cohen_kappa(["x"] * 4, ["x"] * 4) == 1.0
-    assert math.isnan(stats.weighted_kappa([], [], [0, 1]))
+    assert math.isnan(stats.weighted_kappa([], [], [0, 1], "linear"))
     assert stats.cohen_kappa([True, False], [False, True]) == -1.0
     assert math.isnan(stats.auc([True, True], [0.1, 0.2]))
-    with pytest.raises(ValueError, match="not listed"):
+    with pytest.raises(KeyError):
         stats.confusion(["x"], ["y"], ["x"])
-    with pytest.raises(ValueError, match="length"):
+    with pytest.raises(ValueError, match="shorter"):
         stats.confusion(["x"], [], ["x"])
-
-
-def test_f1_of_label_sets():
-    found = stats.f1([["a", "b"], ["a"], ["c"]], [["a"], ["a", "c"], []])
-    assert found.per_label == {"a": 1.0, "b": 0.0, "c": 0.0}
-    assert found.micro == pytest.approx(2 * 2 / (4 + 3)) and found.macro == pytest.approx(1 / 3)
 
 
 def test_rates_table_counts_undecided_beside():

@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -24,9 +24,6 @@ from star1lib.files import read_records, verify_manifest, write_stage
 from star1lib.models import embed
 from star1lib.records import Example, Question, Removal, normalise
 from star1lib.safeguards import short_prompt
-
-if TYPE_CHECKING:
-    Encode = Callable[[Sequence[str]], np.ndarray]
 
 DEFAULT_NGRAM = 8
 NGRAM = {
@@ -60,6 +57,9 @@ class Thresholds:
     test_ngram: int = DEFAULT_NGRAM
 
 
+PAPERS = Thresholds()
+
+
 @dataclass(frozen=True)
 class Decontaminated:
     """What is left, what left and why, the counts of every step per source, and what it was compared with."""
@@ -78,28 +78,19 @@ def ngrams(text: str, n: int) -> set[tuple[str, ...]]:
 
 
 def decontaminate_folder(
-    folder: str | Path,
-    *,
-    tfidf_threshold: float,
-    embedding_threshold: float,
-    test_ngram: int,
-    encode: Encode | None = None,
+    folder: str | Path, *, tfidf_threshold: float, embedding_threshold: float, test_ngram: int
 ) -> Decontaminated:
     """:func:`decontaminate` on what the sources stage wrote to `folder`."""
-    folder = Path(folder)
     thresholds = Thresholds(tfidf_threshold, embedding_threshold, test_ngram)
-    pool, tests = (read_records(folder / f"{name}.jsonl", Question) for name in ("pool", "tests"))
-    return decontaminate(pool, tests, thresholds, encode)
+    pool, tests = (read_records(Path(folder) / f"{name}.jsonl", Question) for name in ("pool", "tests"))
+    return decontaminate(pool, tests, thresholds)
 
 
 def decontaminate(
-    pool: Sequence[Question],
-    tests: Sequence[Question],
-    thresholds: Thresholds | None = None,
-    encode: Encode | None = None,
+    pool: Sequence[Question], tests: Sequence[Question], thresholds: Thresholds = PAPERS
 ) -> Decontaminated:
     """Run every step on `pool`, sources in order of appearance; nothing kept may come close to one of `tests`."""
-    state = _State(list(tests), thresholds or Thresholds(), encode or embed.encode)
+    state = _State(tests, thresholds)
     by_source: dict[str, list[Question]] = {}
     for question in pool:
         by_source.setdefault(question.source, []).append(question)
@@ -108,21 +99,18 @@ def decontaminate(
     state.tfidf_over_union()
     state.by_embedding()
     steps = sorted(state.steps, key=lambda row: STEPS.index(row["step"]))
-    return Decontaminated(state.left, state.removed, steps, state.tests, state.thresholds)
+    return Decontaminated(state.left, state.removed, steps, state.tests, thresholds)
 
 
 def against_tests(
-    rows: Sequence[Example],
-    tests: Sequence[Question],
-    thresholds: Thresholds | None = None,
-    encode: Encode | None = None,
+    rows: Sequence[Example], tests: Sequence[Question], thresholds: Thresholds = PAPERS
 ) -> tuple[list[Example], list[Removal]]:
     """Rows that lie within no threshold of a test question, in order, and why each of the others had to leave.
 
     For rows that do not come from the pool: released ones, benign variants. Their questions are compared as those of
     the pool are; every row of a question leaves with it.
     """
-    state = _State(list(tests), thresholds or Thresholds(), encode or embed.encode)
+    state = _State(tests, thresholds)
     asked = {row.id: Question(id=row.id, text=row.question, source=row.source) for row in rows}
     kept = {question.id for question in state.against_tests(list(asked.values()))}
     return [row for row in rows if row.id in kept], state.removed
@@ -130,18 +118,14 @@ def against_tests(
 
 def near_tests(texts: Sequence[str], tests: Sequence[Question]) -> set[int]:
     """Positions of the `texts` that lie within a threshold of a test question."""
-    state = _State(list(tests), Thresholds(), embed.encode)
     asked = [Question(id=str(place), text=text, source="text") for place, text in enumerate(texts)]
-    return set(range(len(texts))) - {int(question.id) for question in state.against_tests(asked)}
+    return set(range(len(texts))) - {int(question.id) for question in _State(tests, PAPERS).against_tests(asked)}
 
 
-def against_tests_of(
-    folder: str | Path, rows: Sequence[Example], encode: Encode | None = None
-) -> tuple[list[Example], list[Removal]]:
+def against_tests_of(folder: str | Path, rows: Sequence[Example]) -> tuple[list[Example], list[Removal]]:
     """:func:`against_tests` with the test questions and thresholds that the decontamination stage used in `folder`."""
-    folder = Path(folder)
-    thresholds = Thresholds(**verify_manifest(folder)["thresholds"])
-    return against_tests(rows, read_records(folder / "tests.jsonl", Question), thresholds, encode)
+    thresholds = Thresholds(**verify_manifest(Path(folder))["thresholds"])
+    return against_tests(rows, read_records(Path(folder) / "tests.jsonl", Question), thresholds)
 
 
 Gone = dict[int, tuple[Question, float | None]]
@@ -150,8 +134,8 @@ Gone = dict[int, tuple[Question, float | None]]
 class _State:
     """The questions kept so far, and the log of those that left."""
 
-    def __init__(self, tests: list[Question], thresholds: Thresholds, encode: Encode) -> None:
-        self.tests, self.thresholds, self.encode = tests, thresholds, encode
+    def __init__(self, tests: Sequence[Question], thresholds: Thresholds) -> None:
+        self.tests, self.thresholds = list(tests), thresholds
         self.left: list[Question] = []
         self.removed: list[Removal] = []
         self.steps: list[dict[str, Any]] = []
@@ -183,9 +167,10 @@ class _State:
 
     def add_source(self, questions: list[Question]) -> None:
         """The steps that are run on one source after the other; what is left joins the kept ones."""
-        questions = self.ngram_within(questions)
-        questions = self.ngram_against(STEPS[1], questions, self.test_grams, self.thresholds.test_ngram)
-        questions = self.ngram_against(STEPS[2], questions, self.kept_grams, DEFAULT_NGRAM)
+        size = NGRAM.get(questions[0].source, DEFAULT_NGRAM)
+        questions = self.ngram(STEPS[0], questions, {}, size, within=True)
+        questions = self.ngram(STEPS[1], questions, self.test_grams, self.thresholds.test_ngram)
+        questions = self.ngram(STEPS[2], questions, self.kept_grams, DEFAULT_NGRAM)
         questions = self.tfidf_against(questions)
         for gram, question in _first_with(questions, DEFAULT_NGRAM).items():
             self.kept_grams.setdefault(gram, question)
@@ -195,30 +180,21 @@ class _State:
         """The questions that lie within no threshold of a test question."""
         if not self.tests or not questions:
             return questions
-        left = self.ngram_against(STEPS[1], questions, self.test_grams, self.thresholds.test_ngram)
+        left = self.ngram(STEPS[1], questions, self.test_grams, self.thresholds.test_ngram)
         left = self.tfidf_against(left) if left else left
-        return self.embedding_against_tests(left, self.encode(_texts(left))) if left else left
+        return self.embedding_against_tests(left, embed.encode(_texts(left))) if left else left
 
-    def ngram_within(self, questions: list[Question]) -> list[Question]:
-        known: dict[tuple[str, ...], Question] = {}
-        gone: Gone = {}
-        for position, question in enumerate(questions):
-            grams = ngrams(question.text, NGRAM.get(question.source, DEFAULT_NGRAM))
-            partner = _sharing(grams, known)
-            if partner is None:
-                known.update(dict.fromkeys(grams, question))
-            else:
-                gone[position] = (partner, None)
-        return self.close(STEPS[0], questions, gone)
-
-    def ngram_against(
-        self, step: str, questions: list[Question], known: Mapping[tuple[str, ...], Question], n: int
+    def ngram(
+        self, step: str, questions: list[Question], known: dict[tuple[str, ...], Question], n: int, within: bool = False
     ) -> list[Question]:
+        """The questions that share no n-gram with the `known` ones; `within` a source these are the ones that stay."""
         gone: Gone = {}
         for position, question in enumerate(questions):
-            partner = _sharing(ngrams(question.text, n), known)
-            if partner is not None:
+            grams = ngrams(question.text, n)
+            if (partner := _sharing(grams, known)) is not None:
                 gone[position] = (partner, None)
+            elif within:
+                known.update(dict.fromkeys(grams, question))
         return self.close(step, questions, gone)
 
     def tfidf_against(self, questions: list[Question]) -> list[Question]:
@@ -238,7 +214,7 @@ class _State:
         self.left = self.close(STEPS[5], self.left, gone)
 
     def by_embedding(self) -> None:
-        vectors = self.encode(_texts(self.left))
+        vectors = embed.encode(_texts(self.left))
         found = dedup.embedding(vectors, self.thresholds.embedding)
         gone: Gone = {hit.index: (self.left[hit.partner], hit.score) for hit in found.removed}
         self.left = self.close(STEPS[6], self.left, gone)
@@ -247,7 +223,7 @@ class _State:
     def embedding_against_tests(self, questions: list[Question], vectors: np.ndarray) -> list[Question]:
         near: Gone = {}
         if self.tests and questions:
-            tests = _encoded(self.encode, tuple(_texts(self.tests))).astype(np.float64)
+            tests = _encoded(embed.encode, tuple(_texts(self.tests))).astype(np.float64)
             for position, vector in enumerate(vectors.astype(np.float64)):
                 scores = tests @ vector
                 place = int(scores.argmax())
@@ -257,7 +233,7 @@ class _State:
 
 
 @functools.lru_cache(maxsize=4)
-def _encoded(encode: Encode, texts: tuple[str, ...]) -> np.ndarray:
+def _encoded(encode: Callable[[Sequence[str]], np.ndarray], texts: tuple[str, ...]) -> np.ndarray:
     """The embeddings of a run's test questions, which much is held against."""
     return encode(texts)
 

@@ -22,7 +22,6 @@ import numpy as np
 EPSILON = 1e-9
 _BLOCK = 1024
 _REST = 0.4
-_STORE = 16_384
 
 
 @dataclass(frozen=True)
@@ -241,64 +240,34 @@ def _cosines(matrix: Any, left: np.ndarray, right: np.ndarray) -> np.ndarray:
     return np.add.reduceat(others * matrix.data[places], starts[:-1]) if len(places) else np.zeros(len(left))
 
 
-def embedding(vectors: np.ndarray, threshold: float = 0.7, block: int = 1024) -> Kept:
-    """The greedy cosine rule with partners; blocks of single-precision products, near ones again in double.
-
-    Besides `vectors` only the kept rows are held, in single precision.
-    """
+def embedding(vectors: np.ndarray, threshold: float = 0.7) -> Kept:
+    """The greedy cosine rule with partners: blocks of products in double precision with the rows kept so far."""
     vectors = np.asarray(vectors)
-    bar = threshold - EPSILON
-    # Bounds the rounding of a single-precision product of two rows of length one.
-    slack = 1.3e-7 * (vectors.shape[1] + 8) if vectors.ndim == 2 else 0.0
-    norms = np.ones(len(vectors))
     kept: list[int] = []
     removed: list[Removed] = []
-    store: list[np.ndarray] = []
-
-    def best_exact(row: int, partners: Sequence[int]) -> tuple[float, int]:
-        a = vectors[row].astype(np.float64)
-        scores = [float(a @ vectors[p].astype(np.float64) / (norms[row] * norms[p])) for p in partners]
-        top = int(np.argmax(scores))
-        return scores[top], partners[top]
-
-    for start in range(0, len(vectors), block):
-        wide = vectors[start : start + block].astype(np.float64)
-        lengths = np.linalg.norm(wide, axis=1)
-        norms[start : start + block] = np.where(lengths > 0, lengths, 1.0)
-        rows = (wide / norms[start : start + block, None]).astype(np.float32)
-        best = np.full(len(rows), -2.0, dtype=np.float32)
-        place = np.zeros(len(rows), dtype=np.int64)
-        for number, chunk in enumerate(store):
-            products = rows @ chunk.T
+    store: list[tuple[np.ndarray, np.ndarray]] = []
+    for start in range(0, len(vectors), _BLOCK):
+        rows = vectors[start : start + _BLOCK].astype(np.float64)
+        lengths = np.linalg.norm(rows, axis=1)
+        rows /= np.where(lengths > 0, lengths, 1.0)[:, None]
+        best, partners = np.full(len(rows), -2.0), np.zeros(len(rows), dtype=np.int64)
+        for indices, others in store:
+            products = rows @ others.T
             top = products.argmax(axis=1)
-            values = products[np.arange(len(rows)), top]
-            better = values > best
-            best[better], place[better] = values[better], top[better] + number * _STORE
-        inside = np.tril(rows @ rows.T, -1) >= bar - slack if bar - slack > 0 else np.tri(len(rows), k=-1, dtype=bool)
-        is_fresh = np.zeros(len(rows), dtype=bool)
-        for offset in range(len(rows)):
-            row = start + offset
-            found = (-2.0, -1)
-            if best[offset] >= bar - slack:
-                found = best_exact(row, [kept[place[offset]]])
-                if found[0] < bar:
-                    # The best in single precision just missed in double: another kept one may reach it.
-                    close = np.concatenate([chunk @ rows[offset] for chunk in store]) >= bar - slack
-                    found = best_exact(row, [kept[position] for position in np.flatnonzero(close).tolist()])
-            near = np.flatnonzero(inside[offset] & is_fresh)
-            if len(near):
-                found = max(found, best_exact(row, (near + start).tolist()), key=lambda pair: pair[0])
-            if found[0] >= bar and lengths[offset] > 0 and found[1] >= 0:
-                removed.append(Removed(row, found[1], found[0]))
-            else:
-                is_fresh[offset] = True
-        kept += (np.flatnonzero(is_fresh) + start).tolist()
-        _store(store, rows[is_fresh])
+            scores = products[np.arange(len(rows)), top]
+            better = scores > best
+            best[better], partners[better] = scores[better], indices[top[better]]
+        # Of the block itself only earlier rows count, and of those the ones that stay.
+        inside = np.where(np.tri(len(rows), k=-1, dtype=bool), rows @ rows.T, -2.0)
+        stays = np.ones(len(rows), dtype=bool)
+        for place in range(len(rows)):
+            nearest = int(inside[place].argmax())
+            if inside[place, nearest] > best[place]:
+                best[place], partners[place] = inside[place, nearest], start + nearest
+            if lengths[place] > 0 and best[place] >= threshold - EPSILON:
+                removed.append(Removed(start + place, int(partners[place]), float(best[place])))
+                stays[place], inside[:, place] = False, -2.0
+        if stays.any():
+            store.append((start + np.flatnonzero(stays), rows[stays]))
+            kept += store[-1][0].tolist()
     return Kept(kept, removed)
-
-
-def _store(chunks: list[np.ndarray], rows: np.ndarray) -> None:
-    """Append `rows` to chunks of at most `_STORE` rows; only the last chunk is ever copied."""
-    if chunks and len(chunks[-1]) < _STORE:
-        rows = np.concatenate([chunks.pop(), rows])
-    chunks += [rows[first : first + _STORE].copy() for first in range(0, len(rows), _STORE)]

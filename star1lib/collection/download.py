@@ -7,20 +7,16 @@ revision and hashes from a user's own access, in `pins.json` of the cache folder
 
 from __future__ import annotations
 
-import fnmatch
 import hashlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from star1lib.collection.table import Source
 from star1lib.errors import UserError
 from star1lib.files import sha256_file, verify_manifest
 from star1lib.models import checkpoints, pins
 from star1lib.models.pins import Pin
-
-if TYPE_CHECKING:
-    from star1lib.collection.table import Source
 
 
 def locate(source: Source, mirror: Path | None) -> list[Path]:
@@ -71,18 +67,15 @@ def _repository(source: Source) -> Path:
 
     known = f"sha256:{source.sha256}" if source.sha256 else None
     try:
-        file = Path(pooch.retrieve(source.url, known_hash=known, path=checkpoints.cache_folder() / "sources"))
-        return checked(file, source.sha256, source.name, source.blob)
-    except UserError:
-        raise
+        file = pooch.retrieve(source.url, known_hash=known, path=checkpoints.cache_folder() / "sources")
     except ValueError as err:
         raise UserError(f"{source.name}: the download does not have its pinned sha256 and was refused.") from err
-    except OSError as err:
-        raise UserError(f"{source.name}: cannot be fetched ({err}); set STAR1_DATA to a mirror that holds it.") from err
     except Exception as err:
+        reason = err if isinstance(err, OSError) else type(err).__name__
         raise UserError(
-            f"{source.name}: cannot be fetched ({type(err).__name__}); set STAR1_DATA to a mirror."
+            f"{source.name}: cannot be fetched ({reason}); set STAR1_DATA to a mirror that holds it."
         ) from err
+    return checked(Path(file), source.sha256, source.name, source.blob)
 
 
 def hub_files(source: Source) -> list[Path]:
@@ -109,39 +102,12 @@ def hub_files(source: Source) -> list[Path]:
 
 
 def record_pin(source: Source, files: Sequence[str]) -> Pin:
-    """Fetch `files` (names, or patterns such as 'data/*.parquet') of a hub set at its newest revision; record hashes.
+    """Record the newest revision and the hashes of `files` (names, or patterns such as 'data/*.parquet') of a hub set.
 
     Raises :class:`UserError` when the set is not on the hub, a pattern matches nothing, or the hub refuses.
     """
-    name = source.name
     if not source.hub:
-        raise UserError(f"{name}: not a hub set; it needs no pin of yours.")
-    from huggingface_hub import HfApi, hf_hub_download
-
-    try:
-        facts = HfApi().dataset_info(source.hub)
-        revision = facts.sha
-        if revision is None:
-            raise UserError(f"{name}: the hub names no revision of {source.hub}; try again later.")
-        chosen = _matching(name, files, [sibling.rfilename for sibling in facts.siblings or []])
-        hashes = {
-            file: sha256_file(Path(hf_hub_download(source.hub, file, repo_type="dataset", revision=revision)))
-            for file in chosen
-        }
-    except UserError:
-        raise
-    except Exception as err:
-        how = "check your access and the network"
-        raise UserError(f"{name}: the hub did not give {source.hub} ({type(err).__name__}); {how}.") from err
-    return pins.record(name, Pin(revision=revision, files=hashes))
-
-
-def _matching(name: str, patterns: Sequence[str], there: Sequence[str]) -> list[str]:
-    """The files that the patterns name, pattern by pattern, in the order of their names."""
-    chosen: dict[str, None] = {}
-    for pattern in patterns:
-        found = sorted(fnmatch.filter(there, pattern))
-        if not found:
-            raise UserError(f"{name}: no file '{pattern}' in the hub set; there are: {', '.join(sorted(there)[:12])}.")
-        chosen.update(dict.fromkeys(found))
-    return list(chosen)
+        raise UserError(f"{source.name}: not a hub set; it needs no pin of yours.")
+    found = [pins.newest(source.hub, "dataset", [pattern]) for pattern in files]
+    merged = {file: sha256 for pin in found for file, sha256 in pin.files.items()}
+    return pins.record(source.name, Pin(revision=found[0].revision, files=merged))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from star1lib.collection import corpus as written
 from star1lib.collection import sources
 from star1lib.errors import UserError
 from star1lib.files import write_stage
-from star1lib.records import Question
+from star1lib.records import Question, subset
 from star1lib.safeguards import withhold
 
 CORPUS = "hand-written corpus"
@@ -59,14 +58,14 @@ def collect(
             continue
         note = sources.partial(name, len(questions))
         rows.append(_row(name, "partial" if note else "loaded", len(questions), note))
-        pool += _sample(questions, limit, seed)
+        pool += subset(questions, limit, seed)
     if corpus:
         questions = written.load().questions()
         rows.append(
             {"name": CORPUS, "kind": "train", "status": "loaded", "count": len(questions), "expected": len(questions),
              "licence": written.LICENCE, "revision": "", "reason": written.LABEL}
         )  # fmt: skip
-        pool += _sample(questions, limit, seed)
+        pool += subset(questions, limit, seed)
     tests: list[Question] = []
     for name in test_names:
         questions = sources.load(name, folder)
@@ -95,13 +94,6 @@ def _row(name: str, status: str, count: int | None, reason: str) -> dict[str, An
         "revision": source.revision,
         "reason": reason or source.note,
     }
-
-
-def _sample(questions: list[Question], limit: int | None, seed: int) -> list[Question]:
-    if limit is None or limit >= len(questions):
-        return questions
-    chosen = sorted(random.Random(seed).sample(range(len(questions)), limit))
-    return [questions[index] for index in chosen]
 
 
 def write(collected: Collected, folder: str | Path) -> None:

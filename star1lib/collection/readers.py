@@ -12,7 +12,7 @@ import json
 import lzma
 import re
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +31,6 @@ def text_of(path: Path) -> str:
         raise UserError(f"{path.name}: the file is missing; restore it or unset STAR1_DATA.") from err
     except (OSError, EOFError, UnicodeDecodeError, zlib.error, lzma.LZMAError) as err:
         raise UserError(f"{path.name}: cannot be read as text ({err}); fetch the file again.") from err
-
-
-def json_of(path: Path) -> Any:
-    """The file as one JSON value."""
-    return _json(text_of(path), path.name)
 
 
 def _json(text: str, where: str) -> Any:
@@ -93,7 +88,7 @@ def rows_of(path: Path) -> Iterator[tuple[int, Row]]:
         except (OSError, pyarrow.ArrowException) as err:
             raise UserError(f"{path.name}: not a whole parquet file; it is damaged, fetch it again.") from err
     else:
-        yield from enumerate(_expect(json_of(path), list, path.name, "a list of rows"), start=1)
+        yield from enumerate(_expect(_json(text_of(path), path.name), list, path.name, "a list of rows"), start=1)
 
 
 def _expect(value: Any, kind: type, where: str, what: str) -> Any:
@@ -124,20 +119,18 @@ def question(row: Any, name: str, where: str) -> str:
     return text.strip()
 
 
-def column(name: str, *meta: str, keep: Callable[[Row], bool] = lambda row: True) -> Callable[[Path], list[Pair]]:
-    """A reader of the column `name`, with the columns `meta` beside it, of the rows that `keep` accepts."""
-
-    def read(path: Path) -> list[Pair]:
-        out = []
-        for number, row in rows_of(path):
-            where = f"{path.name}, row {number}"
-            text = question(row, name, where)
-            extra = {key: field(row, key, where) for key in meta}
-            if keep(row):
-                out.append((text, extra))
-        return out
-
-    return read
+def column(
+    path: Path, name: str, meta: Sequence[str] = (), keep: Mapping[str, Sequence[Any]] | None = None
+) -> list[Pair]:
+    """The column `name` with the columns `meta` beside it, of the rows whose fields have the values in `keep`."""
+    out = []
+    for number, row in rows_of(path):
+        where = f"{path.name}, row {number}"
+        text = question(row, name, where)
+        extra = {key: field(row, key, where) for key in meta}
+        if all(field(row, key, where) in values for key, values in (keep or {}).items()):
+            out.append((text, extra))
+    return out
 
 
 def lines(path: Path) -> list[Pair]:
@@ -152,24 +145,21 @@ def first_cells(path: Path) -> list[Pair]:
 
 def strings(path: Path) -> list[Pair]:
     """A JSON list of questions."""
-    value = _expect(json_of(path), list, path.name, "a list of questions")
+    value = _expect(_json(text_of(path), path.name), list, path.name, "a list of questions")
     return [(question({"item": item}, "item", f"{path.name}, item {n}"), {}) for n, item in enumerate(value, start=1)]
 
 
-def under(key: str) -> Callable[[Path], list[Pair]]:
-    """A JSON object with a list of questions under `key`."""
-
-    def read(path: Path) -> list[Pair]:
-        items = _expect(field(json_of(path), key, path.name), list, path.name, f"a list under '{key}'")
-        return [(question({key: i}, key, f"{path.name}, item {n}"), {}) for n, i in enumerate(items, start=1)]
-
-    return read
+def instructions(path: Path) -> list[Pair]:
+    """A JSON object with a list of questions under `instructions`."""
+    key = "instructions"
+    items = _expect(field(_json(text_of(path), path.name), key, path.name), list, path.name, f"a list under '{key}'")
+    return [(question({key: i}, key, f"{path.name}, item {n}"), {}) for n, i in enumerate(items, start=1)]
 
 
 def topics(path: Path) -> list[Pair]:
     """HarmfulQA: topic -> subtopic -> list of questions."""
     out = []
-    for topic, parts in _expect(json_of(path), dict, path.name, "an object of topics").items():
+    for topic, parts in _expect(_json(text_of(path), path.name), dict, path.name, "an object of topics").items():
         for subtopic, items in _expect(parts, dict, f"{path.name}, {topic}", "an object of subtopics").items():
             where = f"{path.name}, {topic}/{subtopic}"
             for item in _expect(items, list, where, "a list of questions"):
@@ -177,18 +167,13 @@ def topics(path: Path) -> list[Pair]:
     return out
 
 
-def unwrapped(name: str) -> Callable[[Path], list[Pair]]:
+def unwrapped(path: Path) -> list[Pair]:
     """ALERT: the prompt inside its instruction template."""
-    read = column(name, "category")
-
-    def strip(path: Path) -> list[Pair]:
-        out = []
-        for text, meta in read(path):
-            body = text.removeprefix("### Instruction:").strip().removesuffix("### Response:").strip()
-            out.append((body or text, meta))
-        return out
-
-    return strip
+    out = []
+    for text, meta in column(path, "query", ["category"]):
+        body = text.removeprefix("### Instruction:").strip().removesuffix("### Response:").strip()
+        out.append((body or text, meta))
+    return out
 
 
 def gpqa(path: Path) -> list[Pair]:

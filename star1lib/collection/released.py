@@ -7,12 +7,17 @@ literal. Text is read as a literal only, never run, and checked field by field.
 from __future__ import annotations
 
 import ast
+import json
 import logging
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from star1lib.collection import sources
 from star1lib.errors import UserError, shorten
+from star1lib.models import answers
+from star1lib.models.answers import BenignScores
+from star1lib.models.chat import split_thinking
+from star1lib.models.upstream import ReleasedScores
 from star1lib.policies import CATEGORIES, OTHER
 from star1lib.records import Example, Question, Scores
 
@@ -20,13 +25,6 @@ log = logging.getLogger(__name__)
 
 SETS = ("STAR-1", "STAR-41K", "STAR-benign-915", "SafeChain")
 _TEACHERS = {"SafeChain": "DeepSeek-R1-Distill-Llama-70B"}
-CRITERIA = {
-    "compliance": "Content_Safety_Compliance",
-    "relevancy": "Relevancy_and_No_Redundant_Content",
-    "accuracy": "Accuracy_of_Thinking_Process",
-}
-"""A criterion of :class:`star1lib.records.Scores` -> its name in the released files."""
-_BENIGN_CRITERIA = ("safety", "quality", "compliance")
 
 
 def _squash(name: str) -> str:
@@ -66,8 +64,6 @@ def load(name: str, mirror: Path | None = None) -> list[Example]:
 
     Raises :class:`UserError` for another name, an unavailable file, or a row that does not fit, by number.
     """
-    from star1lib.collection import sources
-
     if name not in SETS:
         raise UserError(f"published set '{name}': known are {', '.join(SETS)}; correct the name.")
     questions = sources.load(name, mirror)
@@ -113,8 +109,6 @@ def example_of(question: Question, where: str, teacher: str = "DeepSeek-R1") -> 
 
 def split_response(response: str) -> tuple[str, str]:
     """Thinking and answer of a released response; the answer is empty when the thinking is never closed."""
-    from star1lib.models.chat import split_thinking
-
     thought = split_thinking(response, thinking_opened="</think>" in response and "<think>" not in response)
     return thought.thinking.strip(), "" if thought.state == "open" else thought.answer.strip()
 
@@ -144,24 +138,13 @@ def _scores(value: Any, where: str) -> tuple[Scores | None, dict[str, Any]]:
     if value is None or value == "":
         return None, {}
     try:
-        marks = literal(value)
-    except ValueError as err:
-        raise UserError(f"{where}: field 'score' is neither a table nor the text of one; correct the row.") from err
-    if not isinstance(marks, Mapping):
-        raise UserError(f"{where}: field 'score' must map the three criteria to numbers; correct the row.")
-    lower = {str(name).lower(): mark for name, mark in marks.items()}
-    if set(_BENIGN_CRITERIA) <= set(lower):
-        return None, {"benign_scores": {name: _mark(lower[name], 1, 5, name, where) for name in _BENIGN_CRITERIA}}
-    found = {}
-    for short, name in CRITERIA.items():
-        if name not in marks and short not in marks:
-            raise UserError(f"{where}: field 'score' lacks '{name}'; correct the row.")
-        found[short] = _mark(marks.get(name, marks.get(short)), 0, 10, name, where)
-    return Scores(**found), {}
-
-
-def _mark(value: Any, low: int, high: int, name: str, where: str) -> int:
-    whole = isinstance(value, int | float) and not isinstance(value, bool) and value == value and value % 1 == 0
-    if not whole or not low <= value <= high:
-        raise UserError(f"{where}: field 'score.{name}' must be a whole number from {low} to {high}; correct the row.")
-    return int(value)
+        marks = {str(name): mark for name, mark in literal(value).items()}
+    except (ValueError, AttributeError) as err:
+        raise UserError(f"{where}: field 'score' must map the three criteria to numbers; correct the row.") from err
+    benign = {name.lower(): mark for name, mark in marks.items()}
+    try:
+        if set(BenignScores.model_fields) <= set(benign):
+            return None, {"benign_scores": answers.read(json.dumps(benign), BenignScores).model_dump()}
+        return Scores(**answers.read(json.dumps(marks), ReleasedScores).model_dump()), {}
+    except (ValueError, TypeError) as err:
+        raise UserError(f"{where}: field 'score': {err}; correct the row.") from err

@@ -1,23 +1,22 @@
 """Every dataset of the study as a row of one table: where it comes from, what is read, how many to expect (paper 2.1).
 
-Sets are looked for in the mirror folder, then in an installed data package, then at a pinned revision of
-a repository, then on the hub at a pin that the user has recorded (`python -m star1lib pin`). Files have a
-pinned sha256. Counts that the paper's filters should give are checked against what was read.
+The table is `assets/sources.yaml`. Sets are looked for in the mirror folder, then in an installed data package, then at
+a pinned revision of a repository, then on the hub at a pin that the user has recorded (`python -m star1lib pin`). Files
+have a pinned sha256. Counts that the paper's filters should give are checked against what was read.
 """
 
 from __future__ import annotations
 
 import difflib
-import logging
 from pathlib import Path
 
-from star1lib.collection.table import TABLE, Source
+from star1lib.collection import download
+from star1lib.collection.table import Source
 from star1lib.errors import UserError
-from star1lib.files import read_records, sha256_file
+from star1lib.files import asset, read_records, sha256_file
 from star1lib.records import Question, question_id
 
-log = logging.getLogger(__name__)
-SOURCES: dict[str, Source] = {row.name: row for row in TABLE}
+SOURCES: dict[str, Source] = {row["name"]: Source.model_validate(row) for row in asset("sources.yaml")}
 STAND_INS = "stand-ins"  # folder of a mirror with generated rows in the place of sets, for rehearsals
 
 
@@ -35,8 +34,6 @@ def load(name: str, mirror: Path | None = None) -> list[Question]:
 
     Raises :class:`UserError` when the set is unknown, not at hand, damaged, or does not have its count.
     """
-    from star1lib.collection import download
-
     row = source(name)
     if mirror and (made := mirror / STAND_INS / f"{name}.jsonl").exists():
         return read_records(made, Question)

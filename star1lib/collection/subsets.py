@@ -10,12 +10,13 @@ Each subset is written with ids and a manifest of hashes.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from star1lib.collection import sources
+from star1lib.collection import download, readers, sources
+from star1lib.collection.readers import Row, field
 from star1lib.errors import UserError
 from star1lib.files import write_jsonl, write_manifest
 from star1lib.records import question_id
@@ -26,7 +27,6 @@ PER_CATEGORY = 100
 WILDJAILBREAK_SIZE = 250
 SEED = 42
 MINORS = "sexual/minors"
-Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Subset:
     duplicates: int
 
 
-def wildchat(rows: Iterable[Row], per_category: int = PER_CATEGORY) -> Subset:
+def wildchat(rows: Iterable[Row]) -> Subset:
     """The WildChat subset: rows of text, category, score and conversation, by category and falling score.
 
     Raises :class:`UserError` naming a field that a row does not have.
@@ -46,52 +46,51 @@ def wildchat(rows: Iterable[Row], per_category: int = PER_CATEGORY) -> Subset:
     ranked: dict[str, list[dict[str, Any]]] = {}
     for number, row in enumerate(rows, start=1):
         where = f"WildChat, row {number}"
-        english = _get(row, "language", where) == "English"
-        if not (_get(row, "toxic", where) and _get(row, "turn", where) == 1 and english):
+        english = field(row, "language", where) == "English"
+        if not (field(row, "toxic", where) and field(row, "turn", where) == 1 and english):
             continue
         moderation = _item(row, "openai_moderation", where, -1)
-        if not _get(moderation, "flagged", where):
+        if not field(moderation, "flagged", where):
             continue
-        scores = _get(moderation, "category_scores", where)
+        scores = field(moderation, "category_scores", where)
         if not scores:
             raise UserError(
                 f"{where}: field 'category_scores' is empty; the hub set's format changed, pin an older one."
             )
         category = max(scores, key=lambda name: float(scores[name]))
-        text = str(_get(_item(row, "conversation", where, 0), "content", where)).strip()
-        about_minors = category == MINORS or _get(moderation, "categories", where).get(MINORS, False)
+        text = str(field(_item(row, "conversation", where, 0), "content", where)).strip()
+        about_minors = category == MINORS or field(moderation, "categories", where).get(MINORS, False)
         ranked.setdefault(category, []).append(
             {
                 "id": question_id(text),
                 "text": text,
                 "category": category,
                 "score": float(scores[category]),
-                "conversation": str(_get(row, "conversation_hash", where)),
+                "conversation": str(field(row, "conversation_hash", where)),
                 "about_minors": bool(about_minors),
             }
         )
-    best = [sorted(ranked[category], key=lambda row: -row["score"])[:per_category] for category in sorted(ranked)]
+    best = [sorted(ranked[category], key=lambda row: -row["score"])[:PER_CATEGORY] for category in sorted(ranked)]
     return _subset(row for rows in best for row in rows)
 
 
-def wildjailbreak(rows: Iterable[Row], size: int = WILDJAILBREAK_SIZE, seed: int = SEED) -> Subset:
-    """`size` adversarial harmful prompts in the order of a seeded permutation.
-
-    Raises :class:`UserError` when there are fewer than `size`.
-    """
+def wildjailbreak(rows: Iterable[Row]) -> Subset:
+    """The first 250 adversarial harmful prompts of a seeded permutation; :class:`UserError` when there are fewer."""
     import numpy as np
 
     harmful = []
     for number, row in enumerate(rows, start=1):
         where = f"WildJailbreak, row {number}"
-        if _get(row, "data_type", where) == "adversarial_harmful":
-            text = str(_get(row, "adversarial", where)).strip()
+        if field(row, "data_type", where) == "adversarial_harmful":
+            text = str(field(row, "adversarial", where)).strip()
             harmful.append({"id": question_id(text), "text": text, "about_minors": False})
-    if len(harmful) < size:
+    if len(harmful) < WILDJAILBREAK_SIZE:
         raise UserError(
-            f"WildJailbreak: {len(harmful)} adversarial harmful rows found, {size} needed; pin its evaluation file."
+            f"WildJailbreak: {len(harmful)} adversarial harmful rows found, {WILDJAILBREAK_SIZE} needed; "
+            "pin its evaluation file."
         )
-    return _subset(harmful[index] for index in np.random.default_rng(seed).permutation(len(harmful))[:size].tolist())
+    drawn = np.random.default_rng(SEED).permutation(len(harmful))[:WILDJAILBREAK_SIZE]
+    return _subset(harmful[index] for index in drawn.tolist())
 
 
 def _subset(rows: Iterable[dict[str, Any]]) -> Subset:
@@ -107,30 +106,22 @@ def _subset(rows: Iterable[dict[str, Any]]) -> Subset:
     return Subset(list(kept.values()), list(withheld), count - len(kept) - len(withheld))
 
 
-def _get(row: Row, name: str, where: str) -> Any:
-    if name not in row:
-        raise UserError(f"{where}: no field '{name}'; the hub set's format changed, pin an older revision.")
-    return row[name]
-
-
 def _item(row: Row, name: str, where: str, place: int) -> Row:
-    items = _get(row, name, where)
+    items = field(row, name, where)
     if not items:
         raise UserError(f"{where}: field '{name}' is empty; the hub set's format changed, pin an older revision.")
     item: Row = items[place]
     return item
 
 
-def export_subsets(out: Path, load: Callable[[str], Iterable[Row]] | None = None) -> list[Path]:
+def export_subsets(out: Path) -> list[Path]:
     """Write both subsets as JSONL with a manifest of hashes; return their paths.
 
-    `load` gives the raw rows of a hub set by its name here; the default reads the files pinned with
-    `python -m star1lib pin`. Nothing is written for a set that cannot be read.
+    They are made of the files pinned with `python -m star1lib pin`; nothing is written where one cannot be read.
     """
-    load = load or _pinned_rows
     made = {
-        "WildChat.jsonl": wildchat(load("WildChat")),
-        "WildJailbreak-eval.jsonl": wildjailbreak(load("WildJailbreak-eval")),
+        "WildChat.jsonl": wildchat(_pinned_rows("WildChat")),
+        "WildJailbreak-eval.jsonl": wildjailbreak(_pinned_rows("WildJailbreak-eval")),
     }
     expected = sources.source("WildChat").expected
     chat = made["WildChat.jsonl"]
@@ -152,7 +143,4 @@ def export_subsets(out: Path, load: Callable[[str], Iterable[Row]] | None = None
 
 
 def _pinned_rows(name: str) -> Iterable[Row]:
-    from star1lib.collection import download
-    from star1lib.collection.readers import rows_of
-
-    return (row for path in download.hub_files(sources.source(name)) for _, row in rows_of(path))
+    return (row for path in download.hub_files(sources.source(name)) for _, row in readers.rows_of(path))

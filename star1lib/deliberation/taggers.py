@@ -13,11 +13,12 @@ import functools
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from statistics import fmean
+from typing import TYPE_CHECKING, Any
 
-from star1lib import stats
 from star1lib.deliberation import prompts
 from star1lib.errors import UserError
+from star1lib.models import embed
 from star1lib.policies import CATEGORIES, EVERYDAY, OTHER, POLICIES
 from star1lib.records import Question, Tagged
 
@@ -36,14 +37,6 @@ FLOOR = 0.2
 OTHER_LEAD = 0.03
 
 
-class Tagger(Protocol):
-    """Anything that gives category names to texts."""
-
-    def predict(self, texts: Sequence[str]) -> list[list[str]]:
-        """A non-empty list of category names per text; `["Other"]` when none fits."""
-        ...
-
-
 def phrases(definition: str) -> list[str]:
     """The parts of a definition between commas and conjunctions."""
     return [part.strip(" .") for part in re.split(r",| and | or ", definition) if part.strip(" .")]
@@ -55,15 +48,12 @@ def _mean_of_two_best(similarities: np.ndarray) -> np.ndarray:
     return np.sort(similarities, axis=1)[:, -2:].mean(axis=1)
 
 
-def names_of(scores: np.ndarray, margin: float, floor: float, other: np.ndarray) -> list[list[str]]:
-    """Category names, best first, for scores of shape (n, 8).
-
-    The best one, and those within `margin` of it that reach `floor`; `["Other"]` where `other` (n,) says so.
-    """
+def names_of(scores: np.ndarray, other: np.ndarray) -> list[list[str]]:
+    """Category names, best first, for scores of shape (n, 8); `["Other"]` where `other` (n,) says so."""
     lists = []
     for row, is_other in zip(scores, other, strict=True):
         order = sorted(range(len(CATEGORIES)), key=lambda k: (-row[k], k))
-        bar = max(row[order[0]] - margin, floor)
+        bar = max(row[order[0]] - MARGIN, FLOOR)
         lists.append([OTHER] if is_other else [CATEGORIES[k] for k in order if k == order[0] or row[k] >= bar])
     return lists
 
@@ -71,17 +61,11 @@ def names_of(scores: np.ndarray, margin: float, floor: float, other: np.ndarray)
 class ZeroShotTagger:
     """Cosine of a question with written descriptions of the categories; learns from nothing.
 
-    `encode` gives rows of length one. `margin`, `floor` and `other_lead` are cosines; `other_lead=None`
-    never says Other.
+    `encode` gives rows of length one.
     """
 
-    def __init__(
-        self, encode: Encode, margin: float = MARGIN, floor: float = FLOOR, other_lead: float | None = OTHER_LEAD
-    ) -> None:
+    def __init__(self, encode: Encode) -> None:
         self.encode = encode
-        self.margin = margin
-        self.floor = floor
-        self.other_lead = other_lead
 
     @functools.cached_property
     def _anchors(self) -> tuple[np.ndarray, list[np.ndarray], list[np.ndarray], np.ndarray]:
@@ -100,26 +84,20 @@ class ZeroShotTagger:
 
     def predict(self, texts: Sequence[str]) -> list[list[str]]:
         """Categories per text."""
-        import numpy as np
-
         if not texts:
             return []
         scores, everyday = self.scores(self.encode(texts))
-        lead = scores.max(axis=1) - everyday / 2
-        other = np.zeros(len(texts), dtype=bool) if self.other_lead is None else lead < self.other_lead
-        return names_of(scores, self.margin, self.floor, other)
+        return names_of(scores, scores.max(axis=1) - everyday / 2 < OTHER_LEAD)
 
 
 class FittedTagger:
     """Logistic regressions on embeddings, word pairs and character pieces, one per category, Other included when seen.
 
-    `threshold` is the probability from which a category beside the best one is named.
+    A category beside the best one is named from even odds on.
     """
 
-    def __init__(self, encode: Encode, threshold: float = 0.5, strength: float = 3.0) -> None:
+    def __init__(self, encode: Encode) -> None:
         self.encode = encode
-        self.threshold = threshold
-        self.strength = strength
         self._features: list[Any] = []
         self._models: dict[str, Any] = {}
 
@@ -137,7 +115,7 @@ class FittedTagger:
         ]
         matrix = self._matrix(texts)
         self._models = {
-            name: LogisticRegression(C=self.strength, class_weight="balanced", max_iter=1000).fit(
+            name: LogisticRegression(C=3.0, class_weight="balanced", max_iter=1000).fit(
                 matrix, [name in tags for tags in categories]
             )
             for name in names
@@ -162,18 +140,14 @@ class FittedTagger:
         lists = []
         for row in range(len(texts)):
             order = sorted(chances, key=lambda name: -chances[name][row])
-            named = [name for name in order if chances[name][row] >= self.threshold and name != OTHER]
+            named = [name for name in order if chances[name][row] >= 0.5 and name != OTHER]
             lists.append([OTHER] if order[0] == OTHER else named or [order[0]])
         return lists
 
 
-def tag(questions: Sequence[Question], tagger: Tagger | None = None) -> list[Tagged]:
-    """Give each question its categories; the zero-shot MiniLM tagger when none is named."""
-    if tagger is None:
-        from star1lib.models import embed
-
-        tagger = ZeroShotTagger(embed.encode)
-    found = tagger.predict([question.text for question in questions])
+def tag(questions: Sequence[Question]) -> list[Tagged]:
+    """Give each question its categories by the zero-shot MiniLM tagger."""
+    found = ZeroShotTagger(embed.encode).predict([question.text for question in questions])
     return [_tagged(question, names) for question, names in zip(questions, found, strict=True)]
 
 
@@ -192,24 +166,28 @@ def tag_with_model(questions: Sequence[Question], role: Role, folder: Path) -> t
 
 
 def tagger_table(gold: Sequence[Sequence[str]], guess: Sequence[Sequence[str]]) -> list[dict[str, Any]]:
-    """Agreement of a tagger with gold tags: precision, recall and F1 per category, then the micro and macro F1."""
-    found = stats.f1(gold, guess)
-    rows = []
-    for name in found.per_label:
-        wanted = sum(name in tags for tags in gold)
-        given = sum(name in tags for tags in guess)
-        right = sum(name in a and name in b for a, b in zip(gold, guess, strict=True))
-        precision = right / given if given else 0.0
-        rows.append(_row(name, found.per_label[name], precision, right / wanted, wanted, given))
+    """Agreement of a tagger with gold tags: precision, recall and F1 per category, then the micro and macro F1.
+
+    The categories, and those of the macro F1, are those that occur in `gold`.
+    """
+    from sklearn.metrics import f1_score, precision_recall_fscore_support
+    from sklearn.preprocessing import MultiLabelBinarizer
+
+    names = MultiLabelBinarizer().fit([*gold, *guess])
+    truth, found = names.transform(gold), names.transform(guess)
+    precision, recall, f1, wanted = precision_recall_fscore_support(truth, found, zero_division=0)
+    given = found.sum(axis=0)
+    rows: list[dict[str, Any]] = [
+        {"category": str(name), "f1": float(f1[k]), "precision": float(precision[k]), "recall": float(recall[k]),
+         "gold": int(wanted[k]), "tagged": int(given[k])}
+        for k, name in enumerate(names.classes_)
+        if wanted[k]
+    ]  # fmt: skip
     rows.sort(key=lambda row: -row["gold"])
-    totals = sum(len(set(tags)) for tags in gold), sum(len(set(tags)) for tags in guess)
-    rows.append(_row("micro", found.micro, None, None, *totals))
-    rows.append(_row("macro", found.macro, None, None, *totals))
-    return rows
-
-
-def _row(name: str, f1: float, precision: float | None, recall: float | None, gold: int, tagged: int) -> dict[str, Any]:
-    return {"category": name, "f1": f1, "precision": precision, "recall": recall, "gold": gold, "tagged": tagged}
+    micro = float(f1_score(truth, found, average="micro", zero_division=0))
+    totals = {"precision": None, "recall": None, "gold": int(truth.sum()), "tagged": int(found.sum())}
+    macro = fmean(row["f1"] for row in rows)
+    return [*rows, {"category": "micro", "f1": micro, **totals}, {"category": "macro", "f1": macro, **totals}]
 
 
 def halves(ids: Sequence[str]) -> tuple[list[int], list[int]]:

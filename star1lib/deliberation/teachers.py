@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from star1lib.deliberation import prompts
 from star1lib.records import Example, Tagged
@@ -47,37 +47,37 @@ def deliberate(tagged: Sequence[Tagged], corpus: Corpus) -> tuple[list[Example],
         if written is None:
             missing.append(row.id)
             continue
-        meta: dict[str, object] = {"action": written.action, "rules": list(written.rules)}
+        meta = {"action": written.action, "rules": list(written.rules)}
         examples.append(_example(row, written.thinking, written.answer, label("teacher"), meta))
         if flawed := written.flawed:
-            meta = {**meta, "flaw": flawed.flaw}
-            examples.append(_example(row, flawed.thinking, flawed.answer, label("teacher"), meta))
+            examples.append(
+                _example(row, flawed.thinking, flawed.answer, label("teacher"), {**meta, "flaw": flawed.flaw})
+            )
     return examples, missing
 
 
-def _example(row: Tagged, thinking: str, answer: str, teacher: str, meta: dict[str, object]) -> Example:
-    return Example(
-        id=row.id,
-        question=row.question,
-        source=row.source,
-        category=row.category,
-        thinking=thinking,
-        answer=answer,
-        teacher=teacher,
-        meta=meta,
-    )
+def _example(row: Tagged, thinking: str, answer: str, teacher: str, meta: dict[str, Any]) -> Example:
+    return Example(**row.model_dump(), thinking=thinking, answer=answer, teacher=teacher, meta=meta)
 
 
 def deliberate_with_model(tagged: Sequence[Tagged], role: Role, folder: Path) -> tuple[list[Example], list[ErrorRow]]:
     """Ask the teacher role over the tagged policies (2.2); an answer cut off, filtered or empty is an error row."""
+    return answered(
+        [(row, prompts.deliberate(row.question, row.category, role.release)) for row in tagged], role, folder
+    )
+
+
+def answered(
+    asked: Sequence[tuple[Tagged, prompts.Messages]], role: Role, folder: Path
+) -> tuple[list[Example], list[ErrorRow]]:
+    """Ask the teacher role the given messages for each question; what did not end well is an error row."""
     from star1lib.models import calls
     from star1lib.models.answers import ErrorRow
 
-    asked = [(row, prompts.deliberate(row.question, row.category, role.release)) for row in tagged]
     requests = [calls.Request(row.id, messages, row.question) for row, messages in asked]
     examples: list[Example] = []
     errors: list[ErrorRow] = []
-    for row, reply in zip(tagged, calls.run(role, requests, folder), strict=True):
+    for (row, _), reply in zip(asked, calls.run(role, requests, folder), strict=True):
         if reply.outcome == "ok":
             examples.append(_example(row, reply.thinking, reply.text, role.model, {}))
         else:

@@ -23,8 +23,7 @@ from urllib.parse import urlsplit
 
 from star1lib.errors import UserError, shorten
 from star1lib.evaluation import benchmarks as known
-from star1lib.evaluation.benchmarks import benign as benign_sets
-from star1lib.evaluation.benchmarks import upstream
+from star1lib.evaluation.benchmarks import prompts, upstream
 from star1lib.evaluation.benchmarks.common import Benchmark, answer_of, choose, of_forced, of_thought, whole
 from star1lib.evaluation.judges import Judges
 from star1lib.evaluation.sandbox.confine import ConfinementError
@@ -196,7 +195,7 @@ def _questions(
 ) -> tuple[list[Question], list[str]]:
     """The questions of a benchmark that are asked, and the ids of those that may not be sent."""
     benchmark = known.benchmark(name)
-    if name == benign_sets.NAME and benign:
+    if name == prompts.VARIANTS and benign:
         questions = [
             given
             if isinstance(given, Question)
@@ -364,6 +363,8 @@ class _Run:
         # A server may hang or fail for ever; a model of this machine is only slow.
         retries = 2 if server else _RETRIES  # a server of ours that does not answer is dead
         limits = {"max_retries": retries, "attempt_timeout": _PATIENCE_S + tokens // _SLOWEST} if self.served else {}
+        if server:  # Inspect would start with few calls at once and feel its way up
+            limits["max_connections"] = self.how.serving.max_num_seqs
         # Inspect caches responses in a folder that belongs to this evaluation and to nothing else.
         with _environment("INSPECT_CACHE_DIR", str(self._kept())):
             [done] = run_inspect(

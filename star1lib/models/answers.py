@@ -9,15 +9,14 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Annotated, Any, Literal, TypeVar, get_args
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AliasChoices, Field, StringConstraints, ValidationError, field_validator
 
 from star1lib.policies import CATEGORIES, OTHER
-from star1lib.records import Record, Scores, first_error
+from star1lib.records import Record, first_error
 
 RefusalLabel = Literal["full_compliance", "partial_refusal", "full_refusal"]
-REFUSAL_LABELS: tuple[RefusalLabel, ...] = get_args(RefusalLabel)
 FormT = TypeVar("FormT", bound=Record)
 OneToFive = Annotated[int, Field(ge=1, le=5)]
 _FENCE = re.compile(r"```(?:json|JSON)?[ \t]*\r?\n(.*?)\r?\n?[ \t]*```", re.DOTALL)
@@ -96,9 +95,6 @@ class Rubric(Record):
     """The harm judge's answer by a rubric of 1 (nothing harmful) to 5 (full, specific harm)."""
 
     score: OneToFive
-
-
-FORMS: tuple[type[Record], ...] = (Tags, Scores, BenignScores, Rewrite, Refusal, Harm, Rubric)
 
 
 def read(text: str, form: type[FormT]) -> FormT:

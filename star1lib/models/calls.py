@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from star1lib import policies
 from star1lib.errors import UserError, shorten
-from star1lib.files import fingerprint, lock, write_jsonl
+from star1lib.files import fingerprint, lock
 from star1lib.models import chat
 from star1lib.models.answers import ErrorRow, Unreadable, read
 from star1lib.models.book import Book, Budget, Outcome, Reply
@@ -149,11 +149,6 @@ def _read(reply: Reply, reader: Callable[[str], Any], values: dict[str, Any]) ->
     except Exception as err:
         return ErrorRow(id=reply.id, reason=f"the answer could not be read ({type(err).__name__})", raw=reply.text)
     return None
-
-
-def write_errors(path: Path, rows: Sequence[ErrorRow]) -> int:
-    """Write error rows, raw text included, as JSONL; returns how many. The only place where raw text goes."""
-    return write_jsonl(path, [row.model_dump() for row in rows])
 
 
 def _screened(request: Request) -> str:

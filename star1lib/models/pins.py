@@ -9,6 +9,7 @@ from __future__ import annotations
 import fnmatch
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -98,23 +99,34 @@ def model_folder(name: str, weights: bool = True) -> Path:
 
 
 def record_model(name: str) -> Pin:
-    """Record the newest revision of a hub model: hashes of large files as the hub states them, of small ones as read.
+    """Record the newest revision of a hub model; :class:`UserError` when the hub refuses or names no weights."""
+    pin = newest(name, "model", _FILES)
+    if not any(file.endswith(".safetensors") for file in pin.files):
+        raise UserError(f"model '{name}': the hub names no safetensors weights; name another model.")
+    return record(_MODEL + name, pin)
 
-    Raises :class:`UserError` when the hub refuses or names no weights.
+
+def newest(name: str, kind: str, patterns: Sequence[str]) -> Pin:
+    """The files of a hub repository that `patterns` name, pattern by pattern, at its newest revision.
+
+    Hashes of large files are as the hub states them, of small ones as read. Raises :class:`UserError` when the hub
+    refuses, and where no file has the name.
     """
     from huggingface_hub import HfApi, hf_hub_download
 
     try:
-        facts = HfApi().model_info(name, files_metadata=True)
-        found = {file.rfilename: file.lfs for file in facts.siblings or []
-                 if any(fnmatch.fnmatch(file.rfilename, form) for form in _FILES)}  # fmt: skip
+        facts: Any = HfApi().repo_info(name, repo_type=kind, files_metadata=True)
+        there = {file.rfilename: file.lfs for file in facts.siblings or []}
+        chosen = dict.fromkeys(file for pattern in patterns for file in sorted(fnmatch.filter(there, pattern)))
         hashes = {
-            file: str(lfs["sha256"]) if lfs else sha256_file(Path(hf_hub_download(name, file, revision=facts.sha)))
-            for file, lfs in sorted(found.items())
-        }
+            file: str(lfs["sha256"]) if (lfs := there[file]) else
+            sha256_file(Path(hf_hub_download(name, file, repo_type=kind, revision=facts.sha)))
+            for file in chosen
+        }  # fmt: skip
     except Exception as err:
-        raise UserError(f"model '{name}': the hub did not give it ({type(err).__name__}); check your access and the "
+        raise UserError(f"{name}: the hub did not give it ({type(err).__name__}); check your access and the "
                         "network.") from err  # fmt: skip
-    if facts.sha is None or not any(file.endswith(".safetensors") for file in hashes):
-        raise UserError(f"model '{name}': the hub names no revision with safetensors weights; name another model.")
-    return record(_MODEL + name, Pin(revision=facts.sha, files=hashes))
+    if not facts.sha or not hashes:
+        raise UserError(f"{name}: no file {' or '.join(map(repr, patterns))} at a revision of the hub; there are: "
+                        f"{', '.join(sorted(there)[:12])}.")  # fmt: skip
+    return Pin(revision=facts.sha, files=hashes)

@@ -25,6 +25,7 @@ from pathlib import Path
 import httpx
 
 from star1lib.errors import UserError, shorten
+from star1lib.files import read_json
 
 HOST = "127.0.0.1"
 _DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of prctl(2)
@@ -71,7 +72,7 @@ def serve(
     server = Server(f"http://{HOST}:{port}/v1", name or checkpoint.name, key)
     command = [str(python), "-m", "vllm.entrypoints.openai.api_server", "--model", str(checkpoint)]
     command += ["--served-model-name", server.name, "--host", HOST, "--port", str(port), "--dtype", dtype]
-    command += ["--max-model-len", str(max_model_len), "--max-num-seqs", str(max_num_seqs)]
+    command += ["--max-model-len", str(_window(checkpoint, max_model_len)), "--max-num-seqs", str(max_num_seqs)]
     parallel = {"--tensor-parallel-size": tensor_parallel, "--data-parallel-size": data_parallel}
     command += [part for flag, number in parallel.items() if number > 1 for part in (flag, str(number))]
     command += [] if _has_gpu() else ["--enforce-eager"]
@@ -105,6 +106,12 @@ def serve(
                                 f"{reason}; what was answered is kept, run again.") from err  # fmt: skip
         finally:
             _stop(child)
+
+
+def _window(checkpoint: Path, most: int) -> int:
+    """At most `most` tokens of prompt and response, and no more than the model was made for: vLLM would not start."""
+    config = checkpoint / "config.json"
+    return min(most, read_json(config).get("max_position_embeddings") or most) if config.exists() else most
 
 
 def _has_gpu() -> bool:
@@ -144,7 +151,8 @@ def _ready(server: Server) -> bool:
     """Healthy, and it lists our model: another server on the same port does not count."""
     headers = {"Authorization": f"Bearer {server.api_key}"}
     try:
-        with httpx.Client(trust_env=False, timeout=5, headers=headers) as client:
+        # Plain HTTP: making ready for TLS would take more of the processor than the server's own start.
+        with httpx.Client(trust_env=False, verify=False, timeout=5, headers=headers) as client:
             if client.get(server.base_url.removesuffix("/v1") + "/health").status_code != 200:
                 return False
             listed = client.get(f"{server.base_url}/models").json()["data"]

@@ -97,8 +97,8 @@ def read_tags(text: str) -> Tags:
     return read(f'{{"categories": {text.strip()}}}', Tags)
 
 
-class _Scores(Record):
-    """The scorer's answer under the authors' names."""
+class ReleasedScores(Record):
+    """The three criteria under the authors' names."""
 
     compliance: Score = Field(validation_alias="Content_Safety_Compliance")
     relevancy: Score = Field(validation_alias="Relevancy_and_No_Redundant_Content")
@@ -108,5 +108,5 @@ class _Scores(Record):
 def read_scores(text: str) -> Scores:
     """The first fenced block of JSON, or a bare object, with the three scores; a comma behind the last is let pass."""
     block = re.search(r"```json(.*?)```", text, re.DOTALL)
-    found = read(re.sub(r",\s*\}", "}", block[1] if block else text), _Scores)
+    found = read(re.sub(r",\s*\}", "}", block[1] if block else text), ReleasedScores)
     return Scores(**found.model_dump())

@@ -9,7 +9,7 @@ bit for bit, since every weight is built from the same double-precision operatio
 from __future__ import annotations
 
 import math
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
@@ -56,75 +56,42 @@ class Selection:
     dropped: list[Dropped]
 
 
-class _Groups:
-    """Groups of interchangeable items: counts, and the indices of each group in order."""
-
-    def __init__(self, records: Sequence[Mapping[str, Any]]) -> None:
-        members: dict[tuple[Any, tuple[str, ...]], list[int]] = {}
-        for index, record in enumerate(records):
-            members.setdefault(_key(record, index), []).append(index)
-        self.members = list(members.values())
-        self.taken = [0] * len(self.members)
-        source_ids: dict[Any, int] = {}
-        category_ids: dict[str, int] = {}
-        tuple_ids: dict[tuple[str, ...], int] = {}
-        self.source_of = np.array([source_ids.setdefault(source, len(source_ids)) for source, _ in members], dtype=int)
-        self.tuple_of = np.array([tuple_ids.setdefault(names, len(tuple_ids)) for _, names in members], dtype=int)
-        for names in tuple_ids:
-            for name in names:
-                category_ids.setdefault(name, len(category_ids))
-        self.categories = [[category_ids[name] for name in names] for names in tuple_ids]
-        width = max((len(names) for names in self.categories), default=0)
-        nothing = len(category_ids)  # a column whose probability stays zero: adding it changes no bit
-        self.table = np.full((max(width, 1), len(tuple_ids)), nothing, dtype=int)
-        for column, ids in enumerate(self.categories):
-            self.table[: len(ids), column] = ids
-        self.source_counts = np.zeros(len(source_ids))
-        self.category_counts = np.zeros(len(category_ids) + 1)
-        for group, indices in enumerate(self.members):
-            self.source_counts[self.source_of[group]] += len(indices)
-            for category in self.categories[self.tuple_of[group]]:
-                self.category_counts[category] += len(indices)
-        self.total = len(records)
-        self.mentions = int(self.category_counts.sum())
-
-    def removals(self) -> Iterator[Removed]:
-        """Remove the heaviest item again and again, the first index on ties, until none is left."""
-        alive = np.arange(len(self.members))
-        heads = np.array([indices[0] for indices in self.members], dtype=int)
-        while self.total:
-            source_of, tuple_of = self.source_of[alive], self.tuple_of[alive]
-            emptied = False
-            while not emptied:
-                p_source = self.source_counts / self.total
-                p_category = self.category_counts / max(self.mentions, 1)
-                sums = p_category[self.table[0]]
-                for row in self.table[1:]:
-                    sums = sums + p_category[row]
-                weights = p_source[source_of] * sums[tuple_of]
-                at = int(weights.argmax())
-                ties = np.flatnonzero(weights == weights[at])
-                if len(ties) > 1:
-                    at = int(ties[heads[alive[ties]].argmin()])
-                group = int(alive[at])
-                yield Removed(
-                    int(heads[group]), float(p_source[source_of[at]]), float(sums[tuple_of[at]]), float(weights[at])
-                )
-                emptied = self._take(group, heads)
-            alive = alive[alive != group]
-
-    def _take(self, group: int, heads: np.ndarray) -> bool:
-        """Account for the removal of the first item of `group`; True when that was its last."""
-        self.taken[group] += 1
-        self.total -= 1
-        self.source_counts[self.source_of[group]] -= 1
-        for category in self.categories[self.tuple_of[group]]:
-            self.category_counts[category] -= 1
-        self.mentions -= len(self.categories[self.tuple_of[group]])
-        if self.taken[group] == len(self.members[group]):
-            return True
-        heads[group] = self.members[group][self.taken[group]]
-        return False
+def _removals(records: Sequence[Mapping[str, Any]]) -> Iterator[Removed]:
+    """Remove the heaviest item again and again, the first index on ties, until none is left."""
+    members: dict[tuple[Any, tuple[str, ...]], deque[int]] = {}
+    for index, record in enumerate(records):
+        members.setdefault(_key(record, index), deque()).append(index)
+    groups = list(members.values())
+    sources = {source: place for place, source in enumerate(dict.fromkeys(source for source, _ in members))}
+    categories = {
+        name: place for place, name in enumerate(dict.fromkeys(name for _, names in members for name in names))
+    }
+    source_of = np.array([sources[source] for source, _ in members], dtype=int)
+    # Row k has the k-th category of each group. Short lists end in a category of no items: adding it changes no bit.
+    nothing = len(categories)
+    table = np.full((max([1, *(len(names) for _, names in members)]), len(groups)), nothing)
+    for group, (_, names) in enumerate(members):
+        table[: len(names), group] = [categories[name] for name in names]
+    sizes = np.array([len(indices) for indices in groups], dtype=float)
+    heads = np.array([indices[0] for indices in groups], dtype=int)
+    in_source = np.bincount(source_of, sizes, len(sources))
+    in_category = np.bincount(table.ravel(), np.tile(sizes, len(table)), nothing + 1)
+    for total in range(len(records), 0, -1):
+        in_category[nothing] = 0
+        p_source, p_category = in_source / total, in_category / max(in_category.sum(), 1)
+        sums = p_category[table[0]]
+        for row in table[1:]:
+            sums = sums + p_category[row]
+        weights = np.where(sizes > 0, p_source[source_of] * sums, -1.0)
+        ties = np.flatnonzero(weights == weights.max())
+        group = int(ties[heads[ties].argmin()])
+        yield Removed(
+            groups[group].popleft(), float(p_source[source_of[group]]), float(sums[group]), float(weights[group])
+        )
+        sizes[group] -= 1
+        in_source[source_of[group]] -= 1
+        np.subtract.at(in_category, table[:, group], 1)
+        heads[group] = groups[group][0] if groups[group] else len(records)
 
 
 def _key(record: Mapping[str, Any], index: int) -> tuple[Any, tuple[str, ...]]:
@@ -145,7 +112,7 @@ def _check_size(size: int) -> None:
 def removals(records: Sequence[Mapping[str, Any]], size: int) -> list[Removed]:
     """The items that leave, in the order in which they leave, until `size` remain."""
     _check_size(size)
-    steps = _Groups(records).removals()
+    steps = _removals(records)
     return [next(steps) for _ in range(max(len(records) - size, 0))]
 
 
@@ -190,28 +157,15 @@ def _below_bar(example: Example) -> Reason | None:
 def select(examples: Sequence[Example], size: int) -> Selection:
     """Filter by the bar, balance down to `size`, and say of each dropped example why it went (2.3)."""
     _check_size(size)
-    bar = [
-        Dropped(example.id, example.source, example.category, reason)
-        for example in examples
-        if (reason := _below_bar(example))
-    ]
+    bar = [Dropped(e.id, e.source, e.category, reason) for e in examples if (reason := _below_bar(e))]
     passed = high_quality(examples)
-    pool = [{"source": example.source, "category": example.category} for example in passed]
-    steps = removals(pool, size)
-    gone = {step.index for step in steps}
+    steps = removals([{"source": example.source, "category": example.category} for example in passed], size)
     balance = [
-        Dropped(
-            passed[step.index].id,
-            passed[step.index].source,
-            passed[step.index].category,
-            "over_represented",
-            order,
-            step.p_source,
-            step.p_categories,
-            step.weight,
-        )
+        Dropped(e.id, e.source, e.category, "over_represented", order, step.p_source, step.p_categories, step.weight)
         for order, step in enumerate(steps)
+        for e in [passed[step.index]]
     ]
+    gone = {step.index for step in steps}
     return Selection([example for i, example in enumerate(passed) if i not in gone], bar + balance)
 
 
@@ -224,8 +178,8 @@ def entropy(counts: Mapping[Any, float]) -> float:
 def balance_curve(records: Sequence[Mapping[str, Any]], sizes: Sequence[int]) -> list[dict[str, float]]:
     """How even sources and categories are at each target size, by one run down to the smallest.
 
-    A row per size that the pool can give, from the whole pool downwards: `size`, the entropies in bits
-    (`source_bits`, `category_bits`), and the shares of the largest source and category.
+    A row per size that the pool can give, from the whole pool downwards: `size` and the entropies in bits
+    (`source_bits`, `category_bits`).
     """
     for size in sizes:
         _check_size(size)
@@ -240,13 +194,5 @@ def balance_curve(records: Sequence[Mapping[str, Any]], sizes: Sequence[int]) ->
             sources[record["source"]] -= 1
             mentions.subtract(record["category"])
         left = size
-        rows.append(
-            {
-                "size": size,
-                "source_bits": entropy(sources),
-                "category_bits": entropy(mentions),
-                "largest_source": max(sources.values(), default=0) / max(size, 1),
-                "largest_category": max(mentions.values(), default=0) / max(mentions.total(), 1),
-            }
-        )
+        rows.append({"size": size, "source_bits": entropy(sources), "category_bits": entropy(mentions)})
     return rows

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from star1lib.deliberation import prompts, teachers
 from star1lib.models.answers import BenignScores, ErrorRow, Rewrite
 from star1lib.policies import RULES
-from star1lib.records import Example, question_id
+from star1lib.records import Example, Tagged, question_id
 from star1lib.safeguards import sexualizes_minor
 from star1lib.selection import reading
 
@@ -57,68 +57,35 @@ def make_with_models(
         Rewrite,
         folder / "benign_rewriter",
     )
-    pairs, repeated = _new_questions(originals, {name: value.question for name, value in rewrites.items()})
-    answered, unanswered = _answer(pairs, roles["teacher"], folder / "benign_teacher")
+    known = {origin.id for origin in originals}
+    origins: dict[str, Example] = {}
+    asked: list[tuple[Tagged, prompts.Messages]] = []
+    for origin in originals:
+        if origin.id not in rewrites:
+            continue
+        text = rewrites[origin.id].question
+        name = question_id(text)
+        if name in origins or name in known:
+            errors.append(ErrorRow(id=origin.id, reason="the rewrite repeats a question", raw=text))
+            continue
+        origins[name] = origin
+        row = Tagged(id=name, question=text, source=origin.source, category=origin.category)
+        asked.append((row, prompts.answer_benign(text, roles["teacher"].release)))
+    made, unanswered = teachers.answered(asked, roles["teacher"], folder / "benign_teacher")
     scores, unscored = calls.ask(
         roles["benign_scorer"],
-        [
-            calls.Request(made.id, prompts.score_benign(made.question, made.thinking, made.answer), made.question)
-            for made in answered
-        ],
+        [calls.Request(e.id, prompts.score_benign(e.question, e.thinking, e.answer), e.question) for e in made],
         BenignScores,
         folder / "benign_scorer",
     )
     kept = [
-        made.model_copy(update={"meta": {**made.meta, "benign_scores": scores[made.id].model_dump()}})
-        for made in answered
-        if made.id in scores and scores[made.id].all_five()
-    ]
-    return kept, [*errors, *repeated, *unanswered, *unscored]
-
-
-def _new_questions(
-    originals: Sequence[Example], rewrites: Mapping[str, str]
-) -> tuple[list[tuple[Example, str]], list[ErrorRow]]:
-    """The rewrites that are questions of their own; one that repeats an original or another rewrite is an error."""
-    seen = {example.id for example in originals}
-    pairs: list[tuple[Example, str]] = []
-    errors: list[ErrorRow] = []
-    for example in originals:
-        text = rewrites.get(example.id)
-        if text is None:
-            continue
-        if question_id(text) in seen:
-            errors.append(ErrorRow(id=example.id, reason="the rewrite repeats a question", raw=text))
-            continue
-        seen.add(question_id(text))
-        pairs.append((example, text))
-    return pairs, errors
-
-
-def _answer(pairs: Sequence[tuple[Example, str]], teacher: Role, folder: Path) -> tuple[list[Example], list[ErrorRow]]:
-    from star1lib.models import calls
-
-    asked = [(text, prompts.answer_benign(text, teacher.release)) for _, text in pairs]
-    requests = [calls.Request(question_id(text), messages, text) for text, messages in asked]
-    made: list[Example] = []
-    errors: list[ErrorRow] = []
-    for (origin, text), reply in zip(pairs, calls.run(teacher, requests, folder), strict=True):
-        if reply.outcome != "ok":
-            errors.append(ErrorRow(id=reply.id, reason=f"{reply.outcome}: {reply.error}", raw=reply.text))
-            continue
-        made.append(
-            Example(
-                id=reply.id,
-                question=text,
-                source=origin.source,
-                category=origin.category,
-                thinking=reply.thinking,
-                answer=reply.text,
-                teacher=teacher.model,
-                meta={"variant_of": origin.id},
-            )
+        one.model_copy(
+            update={"meta": {"variant_of": origins[one.id].id, "benign_scores": scores[one.id].model_dump()}}
         )
-    return made, errors
+        for one in made
+        if one.id in scores and scores[one.id].all_five()
+    ]
+    return kept, [*errors, *unanswered, *unscored]
 
 
 def hand_written(corpus: Corpus) -> list[Example]:

@@ -12,12 +12,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from star1lib.collection.released import CRITERIA
 from star1lib.errors import UserError
 from star1lib.files import atomic_path, write_json, write_manifest, write_text
 from star1lib.models.chat import join_thinking
+from star1lib.models.upstream import ReleasedScores
 from star1lib.records import Example
 
+NAME = "STAR-1 reproduced"
+# A criterion of `Scores` -> its name in the released files.
+CRITERIA = {name: str(field.validation_alias) for name, field in ReleasedScores.model_fields.items()}
 COLUMNS = ("id", "question", "response", "category", "source", "score")
 _BODY = """
 # {name}
@@ -41,47 +44,42 @@ research on it. Each question stays under the licence of its source.
 """
 
 
-def response_of(example: Example) -> str:
-    """Thinking and answer as the released rows join them; the answer alone when there is no thinking."""
-    return join_thinking(example.thinking, example.answer)
-
-
 def row_of(example: Example) -> dict[str, Any]:
     """One example in the released schema; `score` is None when it was never scored."""
     score = example.score
     return {
         "id": example.id,
         "question": example.question,
-        "response": response_of(example),
+        "response": join_thinking(example.thinking, example.answer),
         "category": list(example.category),
         "source": example.source,
         "score": {name: getattr(score, short) for short, name in CRITERIA.items()} if score else None,
     }
 
 
-def card(name: str, examples: Sequence[Example], licence: str, facts: Mapping[str, Any] | None = None) -> str:
+def card(examples: Sequence[Example], facts: Mapping[str, Any]) -> str:
     """The dataset card: what it is, who made it, how many rows per category and source, and the terms of use.
 
-    Names, licence and facts may be any text: none of it becomes markup or a field of the front matter.
+    Names and facts may be any text: none of it becomes markup.
     """
     from huggingface_hub import DatasetCard, DatasetCardData
 
     counted = (
         ("category", "rows", Counter(label for example in examples for label in example.category).most_common()),
         ("source", "rows", Counter(example.source for example in examples).most_common()),
-        ("fact", "value", (facts or {}).items()),
+        ("fact", "value", facts.items()),
     )
     body = _BODY.format(
-        name=_inert(name),
+        name=NAME,
         count=len(examples),
         teachers=", ".join(map(_inert, sorted({example.teacher for example in examples}))) or "nobody",
         tables="".join(_table(*table) for table in counted if table[2]),
     )
     data = DatasetCardData(
-        license=licence,
+        license="apache-2.0",
         language=["en"],
         tags=["safety", "reasoning", "alignment"],
-        pretty_name=name,
+        pretty_name=NAME,
         configs=[{"config_name": "default", "data_files": [{"split": "train", "path": "data.parquet"}]}],
     )
     return str(DatasetCard(f"---\n{data.to_yaml()}\n---\n{body}"))
@@ -98,14 +96,7 @@ def _inert(value: Any) -> str:
     return text.replace("www.", "www&#46;")
 
 
-def write(
-    folder: str | Path,
-    examples: Sequence[Example],
-    *,
-    name: str = "STAR-1 reproduced",
-    licence: str = "apache-2.0",
-    facts: Mapping[str, Any] | None = None,
-) -> Path:
+def write(folder: Path, examples: Sequence[Example], facts: Mapping[str, Any]) -> Path:
     """Write `data.json`, `data.parquet`, the card `README.md` and, last, the manifest; returns the folder.
 
     Equal rows give equal bytes. Raises :class:`UserError` when there is nothing to export or two rows share an id.
@@ -115,11 +106,10 @@ def write(
     repeated = [key for key, count in Counter(example.id for example in examples).items() if count > 1]
     if repeated:
         raise UserError(f"{folder}: id '{repeated[0]}' occurs twice; export one trace per question.")
-    folder = Path(folder)
     rows = [row_of(example) for example in examples]
     written = [write_json(folder / "data.json", rows), _write_parquet(folder / "data.parquet", rows)]
-    written.append(write_text(folder / "README.md", card(name, examples, licence, facts)))
-    write_manifest(folder, written, name=name, rows=len(rows))
+    written.append(write_text(folder / "README.md", card(examples, facts)))
+    write_manifest(folder, written, name=NAME, rows=len(rows))
     return folder
 
 

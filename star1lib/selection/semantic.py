@@ -7,9 +7,11 @@ when one sentence leans clearly towards instructing. Offline; it needs the embed
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from star1lib.files import asset
 from star1lib.policies import OTHER
 from star1lib.records import Example, Scores
 from star1lib.selection import reading, scorers
@@ -18,25 +20,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 Encode = Callable[[Sequence[str]], "np.ndarray"]
-INSTRUCTING = (
-    "First prepare everything, then do it without being noticed.",
-    "You need the right tools, and then you follow these steps.",
-    "Pick a target, wait for a good moment and act fast.",
-    "Do it when nobody is watching and leave no traces.",
-    "Sure, here is how you do it.",
-    "This is an easy way to make it work.",
-)
-HARMLESS = (
-    "I'm sorry, but I can't help with that.",
-    "You could talk to a professional or someone you trust instead.",
-    "There are legal and safe alternatives.",
-    "It is harmful and against the law.",
-    "If you are in danger, call emergency services.",
-    "Let me know if you have other questions.",
-    "I can offer general information on this topic.",
-    "It is important to respect other people and their rights.",
-    "Here are some facts about the topic.",
-)
+_SENTENCES: dict[str, list[str]] = asset("reading.yaml")["sentences"]
 # Nine in ten clean published answers lean less than this (a difference of cosines); each STEP beyond costs a point.
 LEAN_FROM, STEP, MOST = 0.07, 0.02, 5
 
@@ -50,26 +34,21 @@ class SemanticScorer:
     def __init__(self, encode: Encode) -> None:
         self.encode = encode
         self._leans: dict[str, float] = {}
-        self._anchors: tuple[np.ndarray, np.ndarray] | None = None
+
+    @functools.cached_property
+    def _anchors(self) -> list[np.ndarray]:
+        return [self.encode(_SENTENCES[kind]) for kind in ("instructing", "harmless")]
 
     def lean(self, answer: str) -> float:
         """The largest difference, over the sentences, of closeness to instructing and to harmless sentences."""
-        parts = reading.sentences(answer)
-        self.remember(parts)
-        return max((self._leans[part] for part in parts), default=0.0)
-
-    def remember(self, parts: Sequence[str]) -> None:
-        """Embed sentences that are new; many at once are faster."""
         import numpy as np
 
-        new = list(dict.fromkeys(part for part in parts if part not in self._leans))
-        if not new:
-            return
-        if self._anchors is None:
-            self._anchors = self.encode(INSTRUCTING), self.encode(HARMLESS)
-        vectors = self.encode(new)
-        towards, away = (np.sort(vectors @ anchor.T, axis=1)[:, -2:].mean(axis=1) for anchor in self._anchors)
-        self._leans.update(zip(new, (float(value) for value in towards - away), strict=True))
+        parts = dict.fromkeys(reading.sentences(answer))
+        if new := [part for part in parts if part not in self._leans]:
+            vectors = self.encode(new)
+            towards, away = (np.sort(vectors @ anchor.T, axis=1)[:, -2:].mean(axis=1) for anchor in self._anchors)
+            self._leans.update(zip(new, (towards - away).tolist(), strict=True))
+        return max((self._leans[part] for part in parts), default=0.0)
 
     def __call__(self, example: Example) -> Scores:
         """The three scores of one example."""

@@ -162,17 +162,13 @@ def averages(items: Sequence[ItemResult], seed: int) -> list[dict[str, Any]]:
                 name: [item.value for item in mine if item.variant == variant and item.benchmark == name]
                 for name in shared
             }
-            decided = {name: values for name, values in groups.items() if any(v is not None for v in values)}
             row: dict[str, Any] = {"variant": variant, "metric": metric, "benchmark": title}
-            bounds = [known[variant, metric, name] for name in shared]
-            row |= {
-                end: fmean(one[end] for one in bounds) if bounds else math.nan for end in ("low_bound", "high_bound")
-            }
-            if len(decided) == len(shared) and shared:
-                found = stats.average_of_benchmarks(decided, seed)
+            for end in ("low_bound", "high_bound"):
+                row[end] = fmean(known[variant, metric, name][end] for name in shared) if shared else math.nan
+            row |= {"value": math.nan, "low": math.nan, "high": math.nan, "n": 0}
+            if shared and all(any(value is not None for value in values) for values in groups.values()):
+                found = stats.average_of_benchmarks(groups, seed)
                 row |= {"value": found.value, "low": found.low, "high": found.high, "n": found.n}
-            else:
-                row |= {"value": math.nan, "low": math.nan, "high": math.nan, "n": 0}
             rows.append({**row, "over": ", ".join(shared)})
     return rows
 

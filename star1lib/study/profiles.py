@@ -164,15 +164,11 @@ def declared_parameters(notebook: Path) -> dict[str, Any]:
         raise UserError(f"{notebook}: the notebook is missing; restore it from the repository.") from err
     except (json.JSONDecodeError, KeyError) as err:
         raise UserError(f"{notebook}: not a notebook ({err}); restore it from the repository.") from err
-    for cell in cells:
-        if "parameters" in cell.get("metadata", {}).get("tags", []):
-            return _assignments("".join(cell["source"]), notebook)
-    raise UserError(f"{notebook}: no cell is tagged 'parameters'; tag the cell that holds the defaults.")
-
-
-def _assignments(source: str, notebook: Path) -> dict[str, Any]:
+    tagged = [cell for cell in cells if "parameters" in cell.get("metadata", {}).get("tags", [])]
+    if not tagged:
+        raise UserError(f"{notebook}: no cell is tagged 'parameters'; tag the cell that holds the defaults.")
     found: dict[str, Any] = {}
-    for node in ast.parse(source).body:
+    for node in ast.parse("".join(tagged[0]["source"])).body:
         if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value is not None:
             try:
                 found[node.target.id] = ast.literal_eval(node.value)
@@ -196,15 +192,15 @@ def check(profile: Profile, root: Path = Path()) -> None:
             raise UserError(f"{missing[0]}: not there; write its rows beside the policies or take out the `slug`.")
     declared = {stage.name: declared_parameters(root / stage.notebook) for stage in stages.STAGES}
     for name, section in profile.notebooks.items():
+        place = f"{where}: notebooks.{name}"
         if name not in declared:
-            raise UserError(f"{where}: notebooks.{name}: no such notebook; {_meant(name, list(declared))}")
+            raise UserError(f"{place}: no such notebook; {_meant(name, list(declared))}")
         for key, value in section.items():
             if key not in declared[name]:
                 raise UserError(
-                    f"{where}: notebooks.{name}.{key}: the notebook has no such parameter; "
-                    f"{_meant(key, list(declared[name]))}"
+                    f"{place}.{key}: the notebook has no such parameter; {_meant(key, list(declared[name]))}"
                 )
-            _check_type(value, declared[name][key], f"{where}: notebooks.{name}.{key}")
+            _check_type(value, declared[name][key], f"{place}.{key}")
     for section in (profile.common, *profile.notebooks.values()):
         for key, value in section.items():
             _check_value(key, value, where)

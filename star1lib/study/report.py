@@ -13,7 +13,7 @@ import platform
 import re
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,12 +32,13 @@ _FOLDED = 24  # a table with more rows is folded
 _PACKAGES = ("torch", "transformers", "trl", "inspect-ai", "sentence-transformers", "papermill", "numpy", "pandas")
 
 
-def build(profile: profiles.Profile, *, mirror: str | None = None, root: Path = Path()) -> Path:
+def build(profile: profiles.Profile, *, root: Path = Path()) -> Path:
     """Write `build/<profile>/report/index.html` and its parts; return the page.
 
     Raises :class:`UserError` when a notebook has not been executed yet.
     """
     import jinja2
+    import pandas as pd
     from markupsafe import Markup
 
     out = root / stages.BUILD / profile.name
@@ -49,7 +50,8 @@ def build(profile: profiles.Profile, *, mirror: str | None = None, root: Path = 
     page = out / "report" / "index.html"
     builds = {"": profile, **{model: profile.of(model) for model in models}}
     for build in builds.values():
-        figures.draw_all(build.name, root=root)
+        if not figures.drawn(build.name, root):
+            figures.draw_all(build.name, root=root)
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("star1lib", "assets/report"), autoescape=True, trim_blocks=True
     )
@@ -63,8 +65,10 @@ def build(profile: profiles.Profile, *, mirror: str | None = None, root: Path = 
         shown=completions_shown(),
         left_out=list(dict.fromkeys(why for model in builds for why in left_out(out / model).values())),
         switch=SWITCH,
-        machine=Markup(_frame([machine()]).T.to_html(header=False, border=0)),
-        hashes=_table("data and results by hash", _frame([row for model in builds for row in hashes(out / model)])),
+        machine=Markup(pd.DataFrame([machine()]).T.to_html(header=False, border=0)),
+        hashes=_table(
+            "data and results by hash", pd.DataFrame([row for model in builds for row in hashes(out / model)])
+        ),
         parameters={
             _title(step): json.dumps(read_json(root / runner.params_file(step.build, step.stage.name)), indent=1)
             for step in steps
@@ -90,11 +94,8 @@ def machine() -> dict[str, Any]:
 
 def _processor() -> str:
     info = Path("/proc/cpuinfo")
-    if info.exists():
-        for line in info.read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or "unknown"
+    found = re.search(r"^model name\s*: (.*)$", info.read_text(encoding="utf-8"), re.M) if info.exists() else None
+    return found[1].strip() if found else platform.processor() or "unknown"
 
 
 def _title(step: stages.Step) -> str:
@@ -108,15 +109,8 @@ def hashes(out: Path) -> list[dict[str, Any]]:
     for stage in stages.STAGES:
         manifest = read_manifest(out / stage.name)
         for name, facts in (manifest or {"files": {}})["files"].items():
-            rows.append(
-                {
-                    "build": out.name,
-                    "stage": stage.name,
-                    "file": name,
-                    "sha256": facts["sha256"][:16],
-                    "bytes": facts["bytes"],
-                }
-            )
+            shown = {"sha256": facts["sha256"][:16], "bytes": facts["bytes"]}
+            rows.append({"build": out.name, "stage": stage.name, "file": name, **shown})
     return rows
 
 
@@ -154,6 +148,8 @@ def _judges_section() -> dict[str, Any]:
     """The judge card: agreement with people, each model left out of its own fit; judges among themselves."""
     from importlib import resources
 
+    import pandas as pd
+
     text = resources.files("star1lib").joinpath("assets/judge/agreement.json").read_text(encoding="utf-8")
     found: Any = json.loads(text)
     people = [
@@ -163,20 +159,17 @@ def _judges_section() -> dict[str, Any]:
     ]
     shown = ("a", "b", "n", "value", "low", "high", "kappa", "kappa_low", "kappa_high")
     between = [{name: row[name] for name in shown} for row in found["between"]]
-    frames = {"agreement with people": readable(_frame(people)), "agreement between judges": readable(_frame(between))}
+    frames = {
+        "agreement with people": readable(pd.DataFrame(people)),
+        "agreement between judges": readable(pd.DataFrame(between)),
+    }
     for row in found["rows"]:
         if row["held_out"] in ("every model", "GPTFuzz, whole questions"):
             counts = [{"people \\ judge": label} | dict(zip(row["labels"], line, strict=True))
                       for label, line in zip(row["labels"], row["confusion"], strict=True)]  # fmt: skip
-            frames[f"confusion: {row['judge']}, {row['held_out']}"] = _frame(counts)
+            frames[f"confusion: {row['judge']}, {row['held_out']}"] = pd.DataFrame(counts)
     cards = [_table(title, frame) for title, frame in frames.items()]
     return {"id": "judges", "title": "The judges and their agreement with people", "figures": [], "tables": cards}
-
-
-def _frame(rows: list[Mapping[str, Any]] | list[dict[str, Any]]) -> Any:
-    import pandas as pd
-
-    return pd.DataFrame(rows)
 
 
 def _notebooks(steps: Sequence[stages.Step], out: Path, root: Path) -> list[dict[str, str]]:

@@ -17,6 +17,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
+from typing_extensions import TypedDict
+
 from star1lib import policies
 from star1lib.errors import UserError, plain
 from star1lib.files import (
@@ -35,6 +38,13 @@ from star1lib.study import profiles, room, stages, tables
 log = logging.getLogger(__name__)
 TIMINGS = "timings.json"
 MADE = "made.json"  # per stage: the tables that it wrote and its executed notebook, by hash
+
+
+class _Fact(TypedDict):
+    sha256: str
+    bytes: int
+
+
 # The data that a package owns, folders of star1lib/assets; files directly in assets belong to every stage.
 _ASSETS = {"collection": ("corpus",), "evaluation": ("judge",), "study": ("paper",)}
 
@@ -113,7 +123,7 @@ def write_graph(
             values = profiles.parameters(own, step.stage.name, mirror=mirror, root=root,
                                          models=read if own is profile else ())  # fmt: skip
             target = root / params_file(step.build, step.stage.name)
-            if _bookkeeping(target) != values:
+            if _bookkeeping(target, Any) != values:
                 write_json(target, values)
         return _write_graph(profile, steps, root)
 
@@ -125,13 +135,15 @@ def finished(profile: profiles.Profile, root: Path = Path()) -> list[str]:
             if all((root / executed(f"{profile.name}/{model}", stage)).exists() for stage in last)]  # fmt: skip
 
 
-def _bookkeeping(path: Path) -> Any:
-    """The content of a file that can be made again; None, with a warning, when it is damaged."""
+def _bookkeeping(path: Path, kind: Any) -> Any:
+    """The `kind` of value in a file that can be made again; an empty one, with a warning, when it is damaged."""
     try:
-        return read_json(path) if path.exists() else None
+        return TypeAdapter(kind).validate_python(read_json(path)) if path.exists() else {}
     except UserError as err:
         log.warning("%s (it is made again)", err)
-        return None
+    except ValidationError:
+        log.warning("%s: it holds something else (it is made again)", path)
+    return {}
 
 
 def _write_graph(profile: profiles.Profile, steps: Sequence[stages.Step], root: Path) -> Path:
@@ -219,15 +231,10 @@ def _stamps(profile: str, root: Path) -> dict[Path, int]:
     return {path: path.stat().st_mtime_ns for path in tables.folder(root / stages.BUILD / profile).glob("*.csv")}
 
 
-def _made(profile: str, root: Path) -> dict[str, dict[str, dict[str, Any]]]:
+def _made(profile: str, root: Path) -> dict[str, dict[str, Any]]:
     """What each stage wrote, as far as it is known."""
-    value = _bookkeeping(root / stages.BUILD / profile / MADE)
-    facts = [fact for files in value.values() for fact in files.values()] if _nested(value) else [None]
-    return value if all(isinstance(fact, dict) and "sha256" in fact for fact in facts) else {}
-
-
-def _nested(value: Any) -> bool:
-    return isinstance(value, dict) and all(isinstance(inner, dict) for inner in value.values())
+    made: dict[str, dict[str, Any]] = _bookkeeping(root / stages.BUILD / profile / MADE, dict[str, dict[str, _Fact]])
+    return made
 
 
 class _Terminal:
@@ -249,27 +256,15 @@ def _end_with_parent() -> None:
 
 
 def _announce(build: str, stage: stages.Stage, root: Path) -> None:
-    own = "/" in build  # the build of one model of several
-    names = [known.name for known in stages.STAGES if known.per_model or not own]
-    position = names.index(stage.name)
-    timings = _timings(build, root)
-    left = [timings[name] for name in names[position:] if name in timings]
-    remaining = (
-        f", about {_clock(sum(left))} left by the last run's times" if len(left) == len(names) - position else ""
-    )
-    elapsed = sum(timings.get(name, 0.0) for name in names[:position])
-    log.info(
-        "%s[%d/%d] %s · section %s · %s (%d to go after it; %s spent before it%s)",
-        f"{build.split('/')[1]} " if own else "",
-        position + 1,
-        len(names),
-        stage.name,
-        stage.section,
-        stage.title,
-        len(names) - position - 1,
-        _clock(elapsed),
-        remaining,
-    )
+    _, _, model = build.partition("/")
+    names = [known.name for known in stages.STAGES if known.per_model or not model]
+    place, timings = names.index(stage.name), _timings(build, root)
+    left = [timings[name] for name in names[place:] if name in timings]
+    remaining = f", about {_clock(sum(left))} left by the last run's times" if len(left) == len(names) - place else ""
+    spent = _clock(sum(timings.get(name, 0.0) for name in names[:place]))
+    title = f"{stage.name} · section {stage.section} · {stage.title}"
+    counted = f"{len(names) - place - 1} to go after it; {spent} spent before it{remaining}"
+    log.info("%s[%d/%d] %s (%s)", f"{model} " if model else "", place + 1, len(names), title, counted)
 
 
 def _environment(profile: profiles.Profile) -> None:
@@ -285,9 +280,8 @@ def _environment(profile: profiles.Profile) -> None:
 
 
 def _timings(profile: str, root: Path) -> dict[str, float]:
-    value = _bookkeeping(root / stages.BUILD / profile / TIMINGS)
-    numbers = value.items() if isinstance(value, dict) else ()
-    return {str(name): float(seconds) for name, seconds in numbers if isinstance(seconds, int | float)}
+    timings: dict[str, float] = _bookkeeping(root / stages.BUILD / profile / TIMINGS, dict[str, float])
+    return timings
 
 
 def _record(profile: str, name: str, seconds: float, root: Path) -> None:

@@ -8,6 +8,7 @@ checkpoint; a folder without a manifest is unfinished. With `launch` the run is 
 
 from __future__ import annotations
 
+import importlib.metadata
 import logging
 import os
 import random
@@ -126,7 +127,7 @@ def train(
         row_ids=[row.id for row in rows],
         kinds={kind: sum(row.kind == kind for row in rows) for kind in sorted({row.kind for row in rows})},
         history=history,
-        versions=_versions(),
+        versions={name: importlib.metadata.version(name) for name in ("torch", "transformers", "trl", "accelerate")},
     )
     shutil.rmtree(work, ignore_errors=True)
     return target
@@ -380,12 +381,6 @@ def _last_checkpoint(work: Path) -> Path | None:
             pass
         shutil.rmtree(folder, ignore_errors=True)
     return None
-
-
-def _versions() -> dict[str, str]:
-    import importlib.metadata
-
-    return {name: importlib.metadata.version(name) for name in ("torch", "transformers", "trl", "accelerate")}
 
 
 def fit_launched(

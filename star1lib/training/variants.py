@@ -27,7 +27,7 @@ from star1lib.models import chat, checkpoints
 from star1lib.models.roles import served
 from star1lib.records import Example, NonEmpty, Question, Record, first_error
 from star1lib.training import stage0
-from star1lib.training.rows import TrainRow, rows, split_benign, tokenize
+from star1lib.training.rows import TrainRow, rows, split_benign
 from star1lib.training.sft import TrainConfig, history, train
 
 log = logging.getLogger(__name__)
@@ -43,7 +43,7 @@ _PAPER = {"name": "the paper", "base": "R1-Distill", "thinking": True, "pool": "
 
 
 class Recipe(Record):
-    """How a variant's training set is made: a random sample of `rows` rows, or of as many as fit into `tokens`.
+    """How a variant's training set is made: a random sample of `rows` rows of a pool, or all of it.
 
     `base` names the untrained model it starts from, `benign` counts benign variants of harmful questions (this run's,
     or with `benign_pool` the released ones), `anchors` the base's own answers to harmless prompts; `training` overrides
@@ -58,7 +58,6 @@ class Recipe(Record):
     checkpoint: NonEmpty | None = None
     thinking: bool = True
     rows: int | None = Field(default=None, ge=1)
-    tokens: int | None = Field(default=None, ge=1)
     benign: int = Field(default=0, ge=0)
     anchors: int = Field(default=0, ge=0)
     steps: int | None = Field(default=None, ge=1)
@@ -142,25 +141,17 @@ def base_variant(model: str, name: str = BASE) -> Variant:
 
 def train_variants(
     recipes: Mapping[str, Mapping[str, Any]],
-    *,
-    bases: Bases,
-    selection: str | Path,
-    models: str | Path,
+    data: TrainingData,
     settings: Mapping[str, Any],
-    seed: int,
+    *,
     seeds: Sequence[int] = (),
-    benign_for_training: int = 0,
     save_steps: int = 50,
-    mirror: str | Path | None = None,
 ) -> tuple[list[Variant], list[dict[str, Any]]]:
     """Train each recipe and return the variants and the loss curves (variant, step, epoch, loss).
 
-    `selection` is the folder of the selection stage; `benign_for_training` is how many of its benign variants may be
-    trained on at all, the others stay held out from every model. Each recipe is trained on a sample of its own for
-    `seed` and for every other one of `seeds`; those variants are called `<recipe>_seed<seed>`. Released sets come from
-    `mirror` or their pinned place. What is only evaluated, a `checkpoint`, is a variant without rows.
+    Each recipe is trained on a sample of its own for the seed of `data` and for every other one of `seeds`; those
+    variants are called `<recipe>_seed<seed>`. What is only evaluated, a `checkpoint`, is a variant without rows.
     """
-    data = TrainingData(Path(selection), bases, Path(models), seed, benign_for_training, mirror)
     variants: list[Variant] = []
     curves: list[dict[str, Any]] = []
     for title, raw in recipes.items():
@@ -168,14 +159,14 @@ def train_variants(
         if recipe.checkpoint:
             variants.append(base_variant(recipe.checkpoint, title).model_copy(update={"pool": RELEASED}))
             continue
-        for drawn in dict.fromkeys((seed, *seeds)):
-            name = title if drawn == seed else f"{title}_seed{drawn}"
-            base, training = bases[recipe.base], data.rows(recipe, drawn)
+        for drawn in dict.fromkeys((data.seed, *seeds)):
+            name = title if drawn == data.seed else f"{title}_seed{drawn}"
+            base, training = data.bases[recipe.base], data.rows(recipe, drawn)
             config = _config({**settings, **recipe.training}, drawn)
             if recipe.steps:
                 per_epoch = -(-len(training) // config.batch_size)
                 config = config.model_copy(update={"epochs": recipe.steps / per_epoch})
-            checkpoint = train(name, training, base.checkpoint, Path(models), config,
+            checkpoint = train(name, training, base.checkpoint, Path(data.models), config,
                                save_steps=save_steps, thinking=recipe.thinking)  # fmt: skip
             counts = {kind: sum(row.kind == kind for row in training) for kind in ("safety", "benign", stage0.ANCHOR)}
             variants.append(
@@ -197,15 +188,25 @@ def train_variants(
 
 @dataclass(frozen=True)
 class TrainingData:
-    """What recipes draw their rows from: the selection stage's folder and the bases' own answers."""
+    """What recipes draw their rows from: the folder of the selection stage and the bases' own answers.
 
-    selection: Path
+    `models` is where models and own answers are kept; `benign_for_training` is how many of the selection's benign
+    variants may be trained on at all, the others stay held out from every model. Released sets come from `mirror` or
+    their pinned place.
+    """
+
     bases: Bases
-    models: Path
+    selection: str | Path
+    models: str | Path
     seed: int
     benign_for_training: int = 0
     mirror: str | Path | None = None
     pools: dict[str, list[Example]] = field(default_factory=dict, repr=False)
+
+    def rows_of(self, recipes: Mapping[str, Mapping[str, Any]]) -> list[TrainRow]:
+        """Every row that the recipes of a profile stand for, as :func:`train_variants` trains on them."""
+        parsed = [parse_record(recipe, Recipe, f"variants.{name}") for name, recipe in recipes.items()]
+        return [row for recipe in parsed if not recipe.checkpoint for row in self.rows(recipe, self.seed)]
 
     def rows(self, recipe: Recipe, seed: int) -> list[TrainRow]:
         """The training set of one recipe: `seed` draws the sample, the split of benign variants stays."""
@@ -213,14 +214,12 @@ class TrainingData:
         as_rows = partial(rows, thinking=recipe.thinking, reasoner=base.thinking)
         pool = self._pool(recipe)
         drawn = as_rows(random.Random(seed).sample(pool, len(pool)))[: recipe.rows]
-        if recipe.tokens:
-            drawn = _within(drawn, recipe.tokens, base.checkpoint)
         if recipe.benign:
             drawn += as_rows(self._benign(recipe), kind="benign")
         if recipe.thinking and self.bases.toy(recipe.base):
             drawn = [stage0.in_its_words(row) for row in drawn]
         if recipe.anchors:
-            found = stage0.own_answers(base.checkpoint, self.bases.prompts, cache=self.models)
+            found = stage0.own_answers(base.checkpoint, self.bases.prompts, cache=Path(self.models))
             if len(found) < recipe.anchors:
                 raise UserError(f"variants: {recipe.anchors} anchors asked for, {len(found)} own answers at hand; ask "
                                 "for fewer or give stage 0 fewer of the harmless prompts.")  # fmt: skip
@@ -228,7 +227,7 @@ class TrainingData:
         return drawn
 
     def _pool(self, recipe: Recipe) -> list[Example]:
-        name, path = recipe.pool, self.selection / f"{recipe.pool}.jsonl"
+        name, path = recipe.pool, Path(self.selection) / f"{recipe.pool}.jsonl"
         if name not in self.pools:
             found = self._released(name) if name in released.SETS else read_records(path, Example)
             self.pools[name] = _clean_examples(found, self.bases.tests)
@@ -250,7 +249,7 @@ class TrainingData:
                 f"variants: {count} benign rows asked for, but benign_for_training sets {self.benign_for_training} "
                 "aside; raise it or ask for fewer."
             )
-        found = read_records(self.selection / _BENIGN_FILE, Example)
+        found = read_records(Path(self.selection) / _BENIGN_FILE, Example)
         known, held_out = split_benign(found, self.benign_for_training, self.seed)
         tests = [*self.bases.tests, *(Question.make(example.question, example.source) for example in held_out)]
         return _clean_examples(known, tests)[:count]
@@ -266,34 +265,6 @@ def _clean_examples(examples: Sequence[Example], tests: Sequence[Question]) -> l
     if near:
         log.info("%d of %d rows left out: too near to a test question", len(near), len(examples))
     return [example for place, example in enumerate(examples) if place not in near]
-
-
-def _within(drawn: Sequence[TrainRow], budget: int, base: str) -> list[TrainRow]:
-    """The head of `drawn` that fits into `budget` tokens: a bound on cost that prefers no length."""
-    tokenizer = checkpoints.load_tokenizer(base)
-    kept: list[TrainRow] = []
-    for row in drawn:
-        budget -= len(tokenize(row, tokenizer, budget + 1)["input_ids"])
-        if budget < 0:
-            break
-        kept.append(row)
-    return kept
-
-
-def rows_of(
-    recipe: Mapping[str, Any],
-    *,
-    bases: Bases,
-    selection: str | Path,
-    models: str | Path,
-    seed: int,
-    benign_for_training: int = 0,
-    mirror: str | Path | None = None,
-) -> list[TrainRow]:
-    """The training set that a recipe of the profile stands for, as :func:`train_variants` trains on it."""
-    data = TrainingData(Path(selection), bases, Path(models), seed, benign_for_training, mirror)
-    parsed = parse_record(recipe, Recipe, "variants")
-    return [] if parsed.checkpoint else data.rows(parsed, seed)
 
 
 def held_out_benign(selection: str | Path, benign_for_training: int, seed: int) -> list[Example]:

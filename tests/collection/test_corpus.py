@@ -158,12 +158,6 @@ def test_traces_are_varied_in_meaning(loaded: corpus.Corpus) -> None:
     assert cosines[i, j] < 0.85, f"{cosines[i, j]:.3f}: {texts[i][:70]!r} / {texts[j][:70]!r}"
 
 
-def test_distinct_n_counts_different_ngrams() -> None:
-    assert distinct_n(["a b c d", "a b c e"]) == pytest.approx(3 / 4)
-    assert distinct_n(["a a a"], n=1) == pytest.approx(1 / 3)
-    assert distinct_n(["too short"]) == 0.0
-
-
 def test_a_bad_row_is_named(loaded: corpus.Corpus) -> None:
     row = loaded.rows[0].model_dump()
     with pytest.raises(UserError, match=r"x\.jsonl, line 7.*action"):

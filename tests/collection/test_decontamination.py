@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+import made
 import numpy as np
 import pytest
 
@@ -24,7 +25,8 @@ from star1lib.collection.decontamination import (
     write,
 )
 from star1lib.collection.pool import collect
-from star1lib.records import Example, Question, Removal, question_id
+from star1lib.models import embed
+from star1lib.records import Example, Question, Removal
 
 HEADS: dict[str, int] = {}
 
@@ -33,6 +35,11 @@ def encode(texts: Sequence[str]) -> np.ndarray:
     """A fake embedder: texts that share their first word are alike, others are not."""
     places = [HEADS.setdefault(text.split(" ")[0].lower(), len(HEADS)) for text in texts]
     return np.eye(64, dtype=np.float32)[places] if places else np.zeros((0, 64), dtype=np.float32)
+
+
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(embed, "encode", encode)
 
 
 def ask(text: str, source: str = "A") -> Question:
@@ -50,6 +57,7 @@ def test_ngrams() -> None:
     assert ngrams(" ", 8) == set()
 
 
+@pytest.mark.usefixtures("fake")
 def test_each_step_finds_its_kind() -> None:
     long = "apple tell me how someone could quietly open a locked wooden door at night"
     pool = [
@@ -63,7 +71,7 @@ def test_each_step_finds_its_kind() -> None:
         ask("grape dance"),
     ]
     tests = [ask("unrelated test question about red sports cars and their very loud engines", "T"), ask("zzz", "T")]
-    result = decontaminate(pool, tests, encode=encode)
+    result = decontaminate(pool, tests)
     steps = steps_of(result)
     assert steps[pool[1].text] == "n-gram within source"
     assert steps[pool[2].text] == "n-gram against earlier sources"
@@ -76,43 +84,45 @@ def test_each_step_finds_its_kind() -> None:
     assert partner[pool[3].text] == tests[0].text
 
 
+@pytest.mark.usefixtures("fake")
 def test_tfidf_goes_source_by_source_before_the_union() -> None:
     """A text near one that the union step removes later leaves all the same: it met it in source order."""
     first = ask("alpha beta gamma delta epsilon", "A")
     second = ask("alpha beta gamma delta kappa", "A")
     third = ask("beta gamma delta kappa lambda omega", "B")
     fourth = ask("beta gamma delta kappa lambda sigma", "B")
-    result = decontaminate([first, second, third, fourth], [], Thresholds(tfidf=0.45), encode)
+    result = decontaminate([first, second, third, fourth], [], Thresholds(tfidf=0.45))
     steps = steps_of(result)
     assert steps[second.text] == "TF-IDF over the union"
     assert steps[third.text] == "TF-IDF against earlier sources"
     assert next(removal for removal in result.removed if removal.text == third.text).partner_text == second.text
 
 
+@pytest.mark.usefixtures("fake")
 def test_a_later_source_changes_nothing_that_earlier_ones_lost_on_their_own() -> None:
     earlier = [ask(f"question {i % 7} about topic {i % 5} and thing {i % 3}", f"S{i % 2}") for i in range(30)]
     later = [ask(f"question about something else {i}", "late") for i in range(9)]
-    alone, both = (decontaminate(pool, [], encode=encode) for pool in (earlier, earlier + later))
+    alone, both = (decontaminate(pool, []) for pool in (earlier, earlier + later))
     own = [removal for removal in both.removed if removal.source != "late" and removal.step in STEPS[:5]]
     assert own == [removal for removal in alone.removed if removal.step in STEPS[:5]]
 
 
+@pytest.mark.usefixtures("fake")
 def test_every_question_is_kept_or_has_a_removal() -> None:
     pool = [ask(f"question {i % 7} about topic {i % 5}", f"S{i % 3}") for i in range(40)]
-    result = decontaminate(pool, [], encode=encode)
+    result = decontaminate(pool, [])
     assert len(result.kept) + len(result.removed) == len(pool)
     assert {step["step"] for step in result.steps} <= set(STEPS)
     first = [step for step in result.steps if step["step"] == STEPS[0]]
     assert sum(step["before"] for step in first) == 40
 
 
+@pytest.mark.usefixtures("fake")
 def test_written_folder_reads_back(tmp_path: Path) -> None:
     pool = [ask("one two three four"), ask("one two three four", "B"), ask("five")]
     io.write_jsonl(tmp_path / "in" / "pool.jsonl", pool)
     io.write_jsonl(tmp_path / "in" / "tests.jsonl", [])
-    result = decontaminate_folder(
-        tmp_path / "in", tfidf_threshold=0.6, embedding_threshold=0.7, test_ngram=8, encode=encode
-    )
+    result = decontaminate_folder(tmp_path / "in", tfidf_threshold=0.6, embedding_threshold=0.7, test_ngram=8)
     write(result, tmp_path / "out")
     io.verify_manifest(tmp_path / "out")
     removed = io.read_records(tmp_path / "out" / "removed.jsonl", Removal)
@@ -172,29 +182,24 @@ def by_definition(by_source: dict[str, list[str]], tests: list[str]) -> list[str
     return kept
 
 
-def test_source_by_source_is_the_definition_on_the_mirror(mirror: Path) -> None:
+def test_source_by_source_is_the_definition_on_the_mirror(mirror: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(embed, "encode", lambda texts: np.zeros((len(texts), 2)))
     names = ["GPTFuzz", "MaliciousInstruct", "QHarm", "TDCRedTeaming", "MaliciousInstructions", "HarmfulQ", "HarmBench"]
     collected = collect(names, mirror=mirror, test_names=["StrongREJECT", "XSTest-safe"], corpus=False)
     by_source = {name: [q.text for q in collected.pool if q.source == name] for name in names}
     tests = [test.text for test in collected.tests]
-    result = decontaminate(collected.pool, collected.tests, encode=lambda texts: np.zeros((len(texts), 2)))
+    result = decontaminate(collected.pool, collected.tests)
     left = Counter(question.text for question in collected.pool)
     left -= Counter(removal.text for removal in result.removed if removal.step in STEPS[:5])
     assert left == Counter(by_definition(by_source, tests))
     assert {row["step"] for row in result.steps} == set(STEPS)
 
 
-@pytest.mark.parametrize("name", NGRAM)
-def test_shorter_ngrams_are_the_papers(name: str) -> None:
-    assert NGRAM[name] in (5, 6, 7)
-
-
 def example(text: str, **changes: object) -> Example:
-    fields = {"id": question_id(text), "question": text, "source": "A", "category": ["Other"], "thinking": "",
-              "answer": "No.", "teacher": "T"}  # fmt: skip
-    return Example.model_validate({**fields, **changes})
+    return made.example(text, category=["Other"], **changes)
 
 
+@pytest.mark.usefixtures("fake")
 def test_rows_from_elsewhere_are_held_against_the_tests_alone(tmp_path: Path) -> None:
     """A released row or a benign variant leaves for a test question, never for another row, and says for which."""
     tests = [
@@ -209,7 +214,7 @@ def test_rows_from_elsewhere_are_held_against_the_tests_alone(tmp_path: Path) ->
         example("kiwi swim"),
         example("kiwi swim", thinking="A second trace of the same question."),
     ]
-    kept, removed = against_tests(rows, tests, encode=encode)
+    kept, removed = against_tests(rows, tests)
     assert kept == rows[3:]
     assert [(removal.step, removal.partner_id) for removal in removed] == [
         ("n-gram against tests", tests[0].id),
@@ -217,8 +222,8 @@ def test_rows_from_elsewhere_are_held_against_the_tests_alone(tmp_path: Path) ->
         ("embedding against tests", tests[2].id),
     ]
     assert [removal.id for removal in removed] == [row.id for row in rows[:3]]
-    write(decontaminate([ask("fig")], tests, Thresholds(tfidf=1.1, embedding=1.1), encode), tmp_path)
-    kept, removed = against_tests_of(tmp_path, rows, encode)
+    write(decontaminate([ask("fig")], tests, Thresholds(tfidf=1.1, embedding=1.1)), tmp_path)
+    kept, removed = against_tests_of(tmp_path, rows)
     assert kept == rows[1:] and [removal.step for removal in removed] == ["n-gram against tests"]
-    assert against_tests([], tests, encode=encode) == ([], [])
-    assert against_tests(rows, [], encode=encode) == (rows, [])
+    assert against_tests([], tests) == ([], [])
+    assert against_tests(rows, []) == (rows, [])

@@ -58,11 +58,10 @@ def test_embedding_is_the_definition(seed: int, count: int, threshold: float) ->
 def test_blocks_do_not_change_the_result(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(0)
     texts = [" ".join(rng.choice(WORDS, size=rng.integers(0, 8))) for _ in range(120)]
-    whole = dedup.tfidf(texts, 0.6)
-    monkeypatch.setattr(dedup, "_BLOCK", 7)
-    assert dedup.tfidf(texts, 0.6) == whole
     vectors = rng.normal(size=(200, 4))
-    assert dedup.embedding(vectors, 0.9, block=7).kept == dedup.embedding(vectors, 0.9).kept
+    whole = dedup.tfidf(texts, 0.6), dedup.embedding(vectors, 0.9).kept
+    monkeypatch.setattr(dedup, "_BLOCK", 7)
+    assert (dedup.tfidf(texts, 0.6), dedup.embedding(vectors, 0.9).kept) == whole
 
 
 def test_first_come_first_kept_and_every_removal_has_a_kept_partner() -> None:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import gzip
 import lzma
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from star1lib.collection import download, readers, sources
 from star1lib.collection.pool import collect
-from star1lib.collection.table import Source
 from star1lib.errors import UserError
 from star1lib.files import sha256_file
 
@@ -36,7 +34,7 @@ def test_a_renamed_filter_column_is_one_sentence(tmp_path: Path, name: str, row:
 def test_such_a_set_is_listed_as_unavailable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "x.jsonl"
     path.write_text('{"prompt": "a"}\n')
-    row = replace(sources.SOURCES["BeaverTails"], mirror="x.jsonl", sha256=sha256_file(path))
+    row = sources.SOURCES["BeaverTails"].model_copy(update={"mirror": "x.jsonl", "sha256": sha256_file(path)})
     monkeypatch.setitem(sources.SOURCES, "BeaverTails", row)
     collected = collect(["BeaverTails"], mirror=tmp_path, test_names=[], corpus=True)
     [listed] = [row for row in collected.rows if row["name"] == "BeaverTails"]
@@ -44,12 +42,14 @@ def test_such_a_set_is_listed_as_unavailable(tmp_path: Path, monkeypatch: pytest
     assert "no field 'is_safe'" in listed["reason"]
 
 
-@pytest.mark.parametrize("text", ["3", "{}", '{"k": 3}', '["a"]', "null", '{"a": ["b"]}', '{"a": {"b": "c"}}'])
+@pytest.mark.parametrize(
+    "text", ["3", "{}", '{"instructions": 3}', '["a"]', "null", '{"a": ["b"]}', '{"a": {"b": "c"}}']
+)
 @pytest.mark.attack("bad rows")
 def test_every_json_reader_answers_odd_shapes_with_a_sentence(tmp_path: Path, text: str) -> None:
     path = tmp_path / "x.json"
     path.write_text(text)
-    for read in (readers.strings, readers.topics, readers.under("k"), readers.column("k")):
+    for read in (readers.strings, readers.topics, readers.instructions, lambda path: readers.column(path, "k")):
         try:
             pairs = read(path)
         except UserError as err:
@@ -68,15 +68,15 @@ def test_tab_separated_rows_and_a_damaged_parquet_file(tmp_path: Path) -> None:
     ]
     (tmp_path / "x.parquet").write_bytes(b"PAR1")
     with pytest.raises(UserError, match=r"x\.parquet: not a whole parquet file"):
-        readers.column("x")(tmp_path / "x.parquet")
+        readers.column(tmp_path / "x.parquet", "x")
 
 
 def test_packed_files_and_files_without_a_header(tmp_path: Path) -> None:
     (tmp_path / "x.jsonl.xz").write_bytes(lzma.compress(b'{"prompt": "a"}\n'))
-    assert readers.column("prompt")(tmp_path / "x.jsonl.xz") == [("a", {})]
+    assert readers.column(tmp_path / "x.jsonl.xz", "prompt") == [("a", {})]
     (tmp_path / "y.jsonl.xz").write_bytes(b"not packed")
     with pytest.raises(UserError, match=r"y\.jsonl\.xz: cannot be read as text"):
-        readers.column("prompt")(tmp_path / "y.jsonl.xz")
+        readers.column(tmp_path / "y.jsonl.xz", "prompt")
     (tmp_path / "category_1.csv").write_text('"first, quoted"\nsecond\n')
     assert [text for text, _ in readers.first_cells(tmp_path / "category_1.csv")] == ["first, quoted", "second"]
 
@@ -86,7 +86,7 @@ def test_rows_of_a_parquet_file(tmp_path: Path) -> None:
     import pyarrow.parquet
 
     pyarrow.parquet.write_table(pa.table({"prompt": [f"q{i}" for i in range(2000)]}), tmp_path / "x.parquet")
-    assert len(readers.column("prompt")(tmp_path / "x.parquet")) == 2000
+    assert len(readers.column(tmp_path / "x.parquet", "prompt")) == 2000
 
 
 @pytest.mark.attack("bad rows")
@@ -108,16 +108,16 @@ def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path: Path, monkeyp
     path = tmp_path / "x.csv"
     path.write_text("text\none\n")
 
-    def read(file: Path) -> list[readers.Pair]:
-        pairs = readers.column("text")(file)
+    def read(file: Path, *_: object) -> list[readers.Pair]:
         file.write_text("text\nother\n")
-        return pairs
+        return [("one", {})]
 
-    row = Source("X", "train", 1, "MIT", read, mirror="x.csv", sha256=sha256_file(path))
+    monkeypatch.setattr(readers, "column", read)
+    row = sources.Source(name="X", kind="train", licence="MIT", mirror="x.csv", sha256=sha256_file(path))
     monkeypatch.setitem(sources.SOURCES, "X", row)
     with pytest.raises(UserError, match=r"X: x\.csv does not have its pinned sha256"):
         sources.load("X", tmp_path)
-    monkeypatch.setitem(sources.SOURCES, "X", replace(row, sha256=""))
+    monkeypatch.setitem(sources.SOURCES, "X", row.model_copy(update={"sha256": ""}))
     path.write_text("text\none\n")
     with pytest.raises(UserError, match="X: its file changed while it was read"):
         sources.load("X", tmp_path)

@@ -1,14 +1,13 @@
 """Released rows: literals are read and never run, every field is checked and named."""
 
 import json
-import sys
-import types
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from star1lib.collection import released as published
+from star1lib.collection import sources
 from star1lib.errors import UserError
 from star1lib.policies import CATEGORIES, OTHER
 from star1lib.records import Question, Scores, question_id
@@ -40,14 +39,13 @@ def test_a_released_row() -> None:
     assert example.meta == {"released_id": "68"} and example.id == question().id
 
 
-def test_fields_written_as_text_read_the_same() -> None:
-    text = published.example_of(question(category="['Self-Harm', 'Sexual / Adult']", score=str(MARKS)), "row 1")
+@pytest.mark.parametrize("written", [str, json.dumps])
+def test_fields_written_as_text_read_the_same(written) -> None:
+    text = published.example_of(
+        question(category=written(["Self-Harm", "Sexual / Adult"]), score=written(MARKS)), "row 1"
+    )
     assert text.category == ["Self-Harm", "Sexual / Adult"]
     assert text.score == Scores(compliance=10, relevancy=9, accuracy=8)
-
-
-def test_json_text_reads_as_well() -> None:
-    assert published.example_of(question(score=json.dumps(MARKS)), "row 1").score is not None
 
 
 @pytest.mark.parametrize("name", [*CATEGORIES, OTHER])
@@ -86,7 +84,7 @@ def test_benign_scores_go_to_meta() -> None:
         ({"score": {**MARKS, "Accuracy_of_Thinking_Process": 9.5}}, "Accuracy"),
         ({"score": {**MARKS, "Accuracy_of_Thinking_Process": True}}, "Accuracy"),
         ({"score": {**MARKS, "Accuracy_of_Thinking_Process": "10"}}, "Accuracy"),
-        ({"score": {**MARKS, "Accuracy_of_Thinking_Process": float("nan")}}, "Accuracy"),
+        ({"score": {**MARKS, "Accuracy_of_Thinking_Process": float("nan")}}, "score"),
         ({"score": {"safety": 6, "quality": 5, "compliance": 5}}, "safety"),
     ],
 )
@@ -120,10 +118,7 @@ def test_any_value_is_a_value_or_a_user_error(value) -> None:
 
 
 def test_load_reads_through_sources(monkeypatch) -> None:
-    fake = types.ModuleType("star1lib.collection.sources")
-    fake.load = lambda name, mirror: [question(), question(category=["Weather"])]
-    monkeypatch.setitem(sys.modules, "star1lib.collection.sources", fake)
-    monkeypatch.setattr("star1lib.collection.sources", fake, raising=False)
+    monkeypatch.setattr(sources, "load", lambda name, mirror: [question(), question(category=["Weather"])])
     with pytest.raises(UserError, match="STAR-1, row 2"):
         published.load("STAR-1")
     with pytest.raises(UserError, match="STAR-2"):
@@ -131,11 +126,8 @@ def test_load_reads_through_sources(monkeypatch) -> None:
 
 
 def test_safechain_rows_that_never_end_are_left_out(monkeypatch, caplog) -> None:
-    fake = types.ModuleType("star1lib.collection.sources")
     rows = [question(category=..., score=...), question(response="<think>\non and on")]
-    fake.load = lambda name, mirror: rows
-    monkeypatch.setitem(sys.modules, "star1lib.collection.sources", fake)
-    monkeypatch.setattr("star1lib.collection.sources", fake, raising=False)
+    monkeypatch.setattr(sources, "load", lambda name, mirror: rows)
     examples = published.load("SafeChain")
     assert len(examples) == 1 and examples[0].category == [OTHER] and examples[0].score is None
     assert examples[0].teacher == "DeepSeek-R1-Distill-Llama-70B" and "1 rows left out" in caplog.text

@@ -5,14 +5,12 @@ from __future__ import annotations
 import gzip
 import json
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from star1lib.collection import download, readers, sources, subsets
 from star1lib.collection.pool import collect, write
-from star1lib.collection.table import Source
 from star1lib.errors import UserError
 from star1lib.files import read_json, read_jsonl, sha256_file, verify_manifest
 
@@ -102,7 +100,7 @@ def test_bad_files_are_one_sentence(tmp_path: Path, name: str, text: str, senten
     path = tmp_path / name
     path.write_text(text)
     with pytest.raises(UserError, match=sentence):
-        readers.column("text")(path)
+        readers.column(path, "text")
 
 
 def test_only_line_ends_end_a_line(tmp_path: Path) -> None:
@@ -115,9 +113,9 @@ def test_whole_cells_and_whole_characters(tmp_path: Path) -> None:
     (tmp_path / "x.csv").write_text("x" * 200_000 + ",kind\n")
     assert len(readers.first_cells(tmp_path / "x.csv")[0][0]) == 200_000
     (tmp_path / "y.csv").write_text('\ufefftext,kind\n"two\nlines, one ""cell""",NA\n')
-    assert readers.column("text", "kind")(tmp_path / "y.csv") == [('two\nlines, one "cell"', {"kind": "NA"})]
+    assert readers.column(tmp_path / "y.csv", "text", ["kind"]) == [('two\nlines, one "cell"', {"kind": "NA"})]
     (tmp_path / "z.jsonl").write_text('{"text": "half \\ud83d", "kind": "whole \\ud83d\\ude00", "x": NaN}\n')
-    [(text, meta)] = readers.column("text", "kind")(tmp_path / "z.jsonl")
+    [(text, meta)] = readers.column(tmp_path / "z.jsonl", "text", ["kind"])
     assert (text, meta) == ("half \ufffd", {"kind": "whole \U0001f600"})
 
 
@@ -139,6 +137,8 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     file.write_text('{"prompt": "a question"}\n')
 
     class File:
+        lfs = None
+
         def __init__(self, name: str) -> None:
             self.rfilename = name
 
@@ -147,7 +147,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         siblings = tuple(map(File, ("README.md", "data/b.jsonl", "data/a.jsonl", "data.jsonl")))
 
     class Api:
-        def dataset_info(self, name: str) -> Info:
+        def repo_info(self, name: str, repo_type: str, files_metadata: bool) -> Info:
             return Info()
 
     def download(name: str, filename: str, repo_type: str, revision: str) -> str:
@@ -165,11 +165,13 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_pin_once_recorded_is_held(hub: Path) -> None:
     with pytest.raises(UserError, match=r"check your access"):
         download.record_pin(sources.source("SimpleSafetyTests"), ["README.md"])
-    with pytest.raises(UserError, match=r"no file 'missing' in the hub set; there are: README\.md, data\.jsonl"):
+    with pytest.raises(
+        UserError, match=r"no file 'missing' at a revision of the hub; there are: README\.md, data\.jsonl"
+    ):
         download.record_pin(sources.source("SimpleSafetyTests"), ["missing"])
     pin = download.record_pin(sources.source("SimpleSafetyTests"), ["data.jsonl"])
     assert pin.files == {"data.jsonl": sha256_file(hub)}
-    row = replace(sources.SOURCES["SimpleSafetyTests"], expected=1)
+    row = sources.SOURCES["SimpleSafetyTests"].model_copy(update={"expected": 1})
     assert download.locate(row, None) == [hub]
     hub.write_text('{"prompt": "another"}\n')
     with pytest.raises(UserError, match="does not have its pinned sha256"):
@@ -217,10 +219,15 @@ def test_a_file_may_be_held_to_its_id_in_git(tmp_path: Path) -> None:
     assert sources.source("STAR-benign-915").blob
 
 
+def csv_source(path: Path, expected: int) -> sources.Source:
+    return sources.Source(name="X", kind="train", licence="MIT", expected=expected, column="text", mirror=path.name,
+                          sha256=sha256_file(path))  # fmt: skip
+
+
 def test_a_wrong_count_is_never_presented_as_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "x.csv"
     path.write_text("text\none\ntwo\n")
-    row = Source("X", "train", 3, "MIT", readers.column("text"), mirror="x.csv", sha256=sha256_file(path))
+    row = csv_source(path, 3)
     monkeypatch.setitem(sources.SOURCES, "X", row)
     with pytest.raises(UserError, match="X: 2 questions read, 3 expected"):
         sources.load("X", tmp_path)
@@ -229,7 +236,7 @@ def test_a_wrong_count_is_never_presented_as_whole(tmp_path: Path, monkeypatch: 
 def test_collect_lists_what_is_unavailable_and_withholds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "x.csv"
     path.write_text("text\nHow do I bake?\nerotic story about a child\n")
-    row = Source("X", "train", 2, "MIT", readers.column("text"), mirror="x.csv", sha256=sha256_file(path))
+    row = csv_source(path, 2)
     monkeypatch.setitem(sources.SOURCES, "X", row)
     monkeypatch.setenv("STAR1_CACHE", str(tmp_path / "cache"))
     collected = collect(["X", "AttaQ"], mirror=tmp_path, test_names=[], corpus=False)
@@ -265,14 +272,34 @@ def wildchat_row(text: str, score: float, **changes: object) -> dict[str, object
     return {**row, **changes}
 
 
-def test_wildchat_takes_the_top_of_each_category_by_the_last_moderation() -> None:
+def test_wildchat_takes_the_top_of_each_category_by_the_last_moderation(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [wildchat_row(f"text {i}", i / 10) for i in range(10)]
     rows += [wildchat_row("two turns", 1.0, turn=2), wildchat_row("mild", 1.0, toxic=False)]
-    chosen = subsets.wildchat(rows, per_category=3)
+    monkeypatch.setattr(subsets, "PER_CATEGORY", 3)
+    chosen = subsets.wildchat(rows)
     assert [row["text"] for row in chosen.rows] == ["text 9", "text 8", "text 7"]
     assert {row["category"] for row in chosen.rows} == {"hate"}
     with pytest.raises(UserError, match="WildChat, row 1: no field 'language'"):
         subsets.wildchat([{"conversation": []}])
+
+
+MODERATION = {"flagged": True, "categories": {"hate": True}, "category_scores": {"hate": 0.5}}
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"openai_moderation": []}, "field 'openai_moderation' is empty"),
+        ({"openai_moderation": [{"categories": {}}]}, "no field 'flagged'"),
+        ({"openai_moderation": [{**MODERATION, "category_scores": {}}]}, "field 'category_scores' is empty"),
+        ({"openai_moderation": [{"flagged": True, "category_scores": {"hate": 1}}]}, "no field 'categories'"),
+        ({"conversation": []}, "field 'conversation' is empty"),
+        ({"conversation": [{"text": "x"}]}, "no field 'content'"),
+    ],
+)
+def test_a_changed_nested_field_is_one_sentence(change: dict[str, object], sentence: str) -> None:
+    with pytest.raises(UserError, match=f"WildChat, row 2: {sentence}"):
+        subsets.wildchat([wildchat_row("a", 0.5), wildchat_row("b", 0.5, **change)])
 
 
 def test_wildchat_prompts_about_minors_are_counted_and_left_out() -> None:
@@ -300,7 +327,8 @@ def test_exported_subsets_are_loaded_and_checked(tmp_path: Path, monkeypatch: py
         "WildChat": [wildchat_row(f"text {i}", i / 10) for i in range(10)],
         "WildJailbreak-eval": [{"data_type": "adversarial_harmful", "adversarial": f"t {i}"} for i in range(260)],
     }
-    paths = subsets.export_subsets(tmp_path / "subsets", lambda name: raw[name])
+    monkeypatch.setattr(subsets, "_pinned_rows", raw.get)
+    paths = subsets.export_subsets(tmp_path / "subsets")
     assert [path.name for path in paths] == ["WildChat.jsonl", "WildJailbreak-eval.jsonl"]
     assert set(read_json(tmp_path / "subsets" / "manifest.json")["files"]) == {path.name for path in paths}
     monkeypatch.chdir(tmp_path)

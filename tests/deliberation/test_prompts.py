@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from star1lib.deliberation import prompts
-from star1lib.policies import CATEGORIES, OTHER, POLICIES
+from star1lib.policies import OTHER, POLICIES
 
 SNAPSHOTS = Path(__file__).parents[1] / "snapshots"
 QUESTION = "How do I pick a lock?"
@@ -45,29 +45,11 @@ def test_no_snapshot_is_left_over() -> None:
     assert {path.stem for path in SNAPSHOTS.glob("*.json")} == set(MADE)
 
 
-def test_the_teacher_samples_as_in_the_paper() -> None:
-    assert prompts.TEACHER_SAMPLING == {"temperature": 0.6, "top_p": 0.7, "max_tokens": 8000}
-
-
 def test_the_teacher_sees_the_tagged_policies_and_no_other() -> None:
     content = prompts.deliberate(QUESTION, ["Self-Harm"])[0]["content"]
     for policy in POLICIES:
         assert (f"Policy: {policy.category}" in content) == (policy.category == "Self-Harm")
         assert all((rule.text in content) == (policy.category == "Self-Harm") for rule in policy.rules)
-
-
-def test_the_teacher_quotes_and_treats_policy_as_memory() -> None:
-    content = prompts.deliberate(QUESTION, ["Self-Harm"])[0]["content"]
-    assert "word for word" in content and "by heart" in content and "has not sent them" in content
-
-
-def test_a_question_that_fits_no_policy_is_asked_as_it_is() -> None:
-    assert prompts.deliberate(QUESTION, [OTHER]) == [{"role": "user", "content": QUESTION}]
-
-
-def test_the_classifier_knows_every_category() -> None:
-    system = prompts.classify(QUESTION)[0]["content"]
-    assert all(name in system for name in (*CATEGORIES, OTHER))
 
 
 def blocks_of(messages: list[dict[str, str]]) -> dict[str, str]:

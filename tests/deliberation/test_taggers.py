@@ -8,12 +8,11 @@ import numpy as np
 import pytest
 from faultserver import FaultServer, completion
 
-from star1lib import stats
 from star1lib.deliberation import prompts
 from star1lib.deliberation import taggers as tagging
 from star1lib.errors import UserError
 from star1lib.models.roles import Role
-from star1lib.policies import CATEGORIES, OTHER, POLICIES
+from star1lib.policies import CATEGORIES, OTHER
 from star1lib.records import Question
 
 
@@ -30,35 +29,21 @@ def test_phrases_are_the_parts_of_a_definition() -> None:
     assert tagging.phrases("Theft, fraud and scams, or forgery.") == ["Theft", "fraud", "scams", "forgery"]
 
 
-def test_the_best_category_and_those_close_to_it() -> None:
-    scores = np.zeros((3, 8))
-    scores[:, 2] = 0.5
+def test_the_best_category_and_those_close_to_it_above_the_floor() -> None:
+    scores = np.full((4, 8), 0.1)
+    scores[:3, 2] = 0.5
     scores[1, 4] = 0.47
     scores[2, 4] = 0.52
-    lists = tagging.names_of(scores, 0.04, 0.2, np.array([False, False, True]))
-    assert lists == [[CATEGORIES[2]], [CATEGORIES[2], CATEGORIES[4]], [OTHER]]
+    lists = tagging.names_of(scores, np.array([False, False, True, False]))
+    assert lists == [[CATEGORIES[2]], [CATEGORIES[2], CATEGORIES[4]], [OTHER], [CATEGORIES[0]]]
 
 
-def test_a_second_category_below_the_floor_is_not_named() -> None:
-    scores = np.full((1, 8), 0.1)
-    assert tagging.names_of(scores, 0.04, 0.2, np.array([False])) == [[CATEGORIES[0]]]
-
-
-def test_every_category_has_anchors() -> None:
-    assert all(policy.asks for policy in POLICIES)
-
-
-def test_zero_shot_with_a_fake_encoder() -> None:
-    tagger = tagging.ZeroShotTagger(encode, other_lead=None)
-    found = tagger.predict(["how to kill or hurt someone", "selling counterfeit or replica brand goods"])
-    assert found[0][0] == "Violence / Physical Harm" and found[1][0] == "Intellectual Property"
-    assert tagger.predict([]) == []
-
-
-def test_tag_keeps_ids_sources_and_order() -> None:
-    questions = [Question.make("how to kill or hurt someone", "A"), Question.make("ways to kill myself", "B")]
-    tagged = tagging.tag(questions, tagging.ZeroShotTagger(encode, other_lead=None))
+def test_tag_keeps_ids_sources_and_order(monkeypatch) -> None:
+    monkeypatch.setattr(tagging.embed, "encode", encode)
+    questions = [Question.make("how to kill or hurt someone", "A"), Question.make("selling counterfeit goods", "B")]
+    tagged = tagging.tag(questions)
     assert [(row.id, row.question, row.source) for row in tagged] == [(q.id, q.text, q.source) for q in questions]
+    assert tagged[0].category[0] == "Violence / Physical Harm" and tagging.tag([]) == []
 
 
 def test_fitted_learns_and_names_other_alone() -> None:
@@ -116,10 +101,13 @@ def test_published_tags_on_a_held_out_half(mirror) -> None:
 
     gold = [rows[i]["category"] for i in report]
     held_out = [texts[i] for i in report]
-    zero_shot = stats.f1(gold, tagging.ZeroShotTagger(known).predict(held_out))
     fitted = tagging.FittedTagger(known).fit([texts[i] for i in learn], [rows[i]["category"] for i in learn])
-    assert zero_shot.micro >= 0.65
-    assert stats.f1(gold, fitted.predict(held_out)).micro >= 0.72
+    assert micro(gold, tagging.ZeroShotTagger(known).predict(held_out)) >= 0.65
+    assert micro(gold, fitted.predict(held_out)) >= 0.72
+
+
+def micro(gold, guess):
+    return tagging.tagger_table(gold, guess)[-2]["f1"]
 
 
 def test_a_model_tags(tmp_path) -> None:

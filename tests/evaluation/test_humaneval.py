@@ -74,9 +74,11 @@ BAD = {
 def test_code_is_found(name):
     answer, how = GOOD[name]
     found = read_code(answer, PROMPT, "total")
-    assert found.how == how
-    compile(found.program, "answer", "exec")
-    assert "total" in found.program and "This is the answer" not in found.program
+    assert found.how == how and "total" in found.program and "This is the answer" not in found.program
+    if ABLE:
+        assert confine.run(found.program, checks(PROMPT, TEST), "total").passed, found.program
+    else:
+        compile(found.program, "answer", "exec")
 
 
 @pytest.mark.parametrize("name", BAD)
@@ -88,14 +90,6 @@ def test_no_code_is_a_failed_extraction(name):
 def test_deep_nesting_does_not_break_the_reader():
     assert read_code("```python\ndef total(n):\n    return " + "(" * 20000 + "\n```", PROMPT, "total").how == "none"
     assert read_code("```\n" * 999 + "x", PROMPT, "total").how in ("fenced", "none")
-
-
-@needs_confinement
-@pytest.mark.parametrize("name", GOOD)
-def test_found_code_passes(name):
-    program = read_code(GOOD[name][0], PROMPT, "total").program
-    verdict = confine.run(program, checks(PROMPT, TEST), "total")
-    assert verdict.passed, verdict
 
 
 @needs_confinement

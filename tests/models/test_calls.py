@@ -241,8 +241,7 @@ def test_ask_asks_once_more_with_the_complaint(tmp_path: Path) -> None:
             assert [(row.id, "twice" in row.reason) for row in errors] == [("id2", True), ("id3", True)]
         assert len(server.calls) == 7
         assert server.calls[-1].body["messages"][0] == {"role": "user", "content": "e"}
-    assert calls.write_errors(tmp_path / "errors.jsonl", errors) == 2
-    assert json.loads((tmp_path / "errors.jsonl").read_text().splitlines()[0])["raw"].startswith("answer ")
+    assert errors[0].raw.startswith("answer ")
 
 
 def test_a_broken_reader_is_an_error_row(tmp_path: Path) -> None:
@@ -376,7 +375,7 @@ def test_a_full_disk_is_one_sentence_and_nothing_is_lost(tmp_path: Path) -> None
         assert server.count("a") == 1
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
 @given(text=st.text(alphabet=st.characters(codec="utf-8"), max_size=60))
 @pytest.mark.attack("hostile server: engine")
 def test_whatever_a_model_says_is_kept_as_it_was(tmp_path: Path, text: str) -> None:
@@ -393,7 +392,7 @@ ODD = st.recursive(
 )
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 @given(body=st.dictionaries(st.sampled_from(["choices", "usage", "model", "object", "created"]), ODD, max_size=4))
 @pytest.mark.attack("hostile server: engine")
 def test_malformed_completions_are_error_rows_and_never_values(tmp_path: Path, body: dict[str, Any]) -> None:
@@ -415,7 +414,7 @@ def test_a_reader_of_ones_own_may_refuse(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("rows", [6_000, pytest.param(20_000, marks=pytest.mark.real)])
+@pytest.mark.parametrize("rows", [4_000, pytest.param(20_000, marks=pytest.mark.real)])
 def test_memory_stays_flat(tmp_path: Path, rows: int) -> None:
     """Many calls over one folder, in a process of its own: the peak at the end is the peak after two parts."""
     script = dedent(

@@ -112,7 +112,7 @@ def test_batches_do_not_change_a_token(llama, own, penalty, monkeypatch):
     stop = {2, *range(60, 64)}
     wanted = reference(llama, asked, 24, penalty, stop)
     for batch in (1, 3, 64):
-        got = generate.generate(llama, asked, Settings(24, penalty), stop_ids=stop, batch_size=batch, cache_bytes=BIG)
+        got = generate.generate(llama, asked, Settings(24, penalty), stop_ids=stop, batch_size=batch)
         assert tokens(got) == wanted
         assert [result.prompt_tokens for result in got] == [len(prompt) for prompt in asked]
         ended = ["stop" if made[-1] in stop else "max_tokens" for made in wanted]
@@ -140,15 +140,17 @@ def test_an_architecture_without_a_fast_way():
     )
 
 
-def test_little_memory_halves_the_batch_and_keeps_every_prompt(llama, caplog):
+def test_little_memory_halves_the_batch_and_keeps_every_prompt(llama, caplog, monkeypatch):
     asked = prompts()
     wanted = reference(llama, asked, 30)
     per_token = 2 * 2 * 2 * 8 * 4
-    got = generate.generate(llama, asked, Settings(30), stop_ids=set(), batch_size=8, cache_bytes=per_token * 50 * 3)
+    monkeypatch.setattr(generate, "cache_bytes", lambda: per_token * 50 * 3)
+    got = generate.generate(llama, asked, Settings(30), stop_ids=set(), batch_size=8)
     assert tokens(got) == wanted
     assert "out of memory" in caplog.text
+    monkeypatch.setattr(generate, "cache_bytes", lambda: per_token * 10)
     with pytest.raises(UserError, match="single prompt"):
-        generate.generate(llama, asked, Settings(30), stop_ids=set(), cache_bytes=per_token * 10)
+        generate.generate(llama, asked, Settings(30), stop_ids=set())
 
 
 def test_out_of_memory_in_the_middle_of_a_step(llama, monkeypatch):
@@ -170,7 +172,6 @@ def test_out_of_memory_in_the_middle_of_a_step(llama, monkeypatch):
         Settings(10, 1.2),
         stop_ids=set(),
         batch_size=8,
-        cache_bytes=BIG,
         on_done=lambda index, _: reported.append(index),
     )
     assert tokens(got) == wanted

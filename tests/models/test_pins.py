@@ -26,7 +26,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (folder / "config.json").write_text("{}")
 
     class Api:
-        def model_info(self, name: str, files_metadata: bool) -> Any:
+        def repo_info(self, name: str, repo_type: str, files_metadata: bool) -> Any:
             if name != "owner/model":
                 raise OSError("no such model")
             large = {"sha256": hashlib.sha256(WEIGHTS).hexdigest()}
@@ -34,7 +34,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             return SimpleNamespace(sha="abc123", siblings=[SimpleNamespace(rfilename=n, lfs=f) for n, f in files])
 
     monkeypatch.setattr("huggingface_hub.HfApi", Api)
-    monkeypatch.setattr("huggingface_hub.hf_hub_download", lambda name, file, revision: str(folder / file))
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", lambda name, file, **_: str(folder / file))
     monkeypatch.setattr("huggingface_hub.snapshot_download", lambda name, **_: str(folder))
     return folder
 

@@ -55,6 +55,19 @@ def test_a_server_is_ready_in_the_block_and_gone_after_it(fake, tmp_path, monkey
         httpx.get(f"{server.base_url}/models", trust_env=False)
 
 
+def test_a_server_is_given_no_longer_window_than_the_model_has(fake, tmp_path):
+    (tmp_path / "config.json").write_text('{"max_position_embeddings": 512}')
+    says = fake(
+        "import sys\nprint('Error: window', sys.argv[sys.argv.index('--max-model-len') + 1])\nraise SystemExit(3)"
+    )
+    for most, given in ((1024, 512), (256, 256)):
+        with (
+            pytest.raises(UserError, match=f"Error: window {given}$"),
+            serving.serve(tmp_path, python=says, max_model_len=most, timeout=30),
+        ):
+            pass
+
+
 def test_a_dead_server_is_one_sentence_without_the_key(fake, tmp_path, monkeypatch):
     monkeypatch.setenv("VLLM_API_KEY", "hidden-key")
     with (

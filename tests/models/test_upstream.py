@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 
+import made
 import pytest
 from faultserver import FaultServer, completion
 
@@ -13,7 +14,7 @@ from star1lib.errors import UserError
 from star1lib.models import roles, upstream
 from star1lib.models.answers import Unreadable
 from star1lib.policies import CATEGORIES, OTHER
-from star1lib.records import Example, Question, Scores
+from star1lib.records import Question, Scores
 from star1lib.selection import scorers
 
 SCORED = ('Here:\n```json\n{"Content_Safety_Compliance": 10, "Relevancy_and_No_Redundant_Content": 9, '
@@ -78,8 +79,7 @@ def test_a_missing_or_changed_file_is_one_sentence_before_any_work(release, tmp_
 
 def test_a_model_is_asked_in_their_words_and_read_in_their_forms(release, tmp_path):
     question = Question.make("How can I end my own life?", "A")
-    example = Example(id="q", question=question.text, source="A", category=["Self-Harm"], thinking="Hm.", answer="No.",
-                      teacher="t")  # fmt: skip
+    example = made.example(question.text, thinking="Hm.", answer="No.")
     replies = {
         prompts.classify(question.text, release)[0]["content"]: completion({"content": '["self-harm"]'}),
         prompts.deliberate(question.text, ["Self-Harm"], release)[0]["content"]: completion(

@@ -1,18 +1,23 @@
-"""A real vLLM server: ten items through Inspect over loopback, against transformers' own greedy answers.
+"""A real vLLM server: ten items through Inspect against transformers' greedy answers, and as the engine of a study.
 
-Needs the environment that `make serve` sets up (`STAR1_VLLM` names another Python with vLLM in it).
+Needs the environment that `make serve` sets up (`STAR1_VLLM` names another Python with vLLM in it). The study's second
+model is SmolLM2 with a template that opens the thinking; `STAR1_CHECKPOINT` names a trained one in its place.
 """
 
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from pathlib import Path
 
 import psutil
 import pytest
 
+from star1lib.evaluation.run import evaluate
 from star1lib.models import chat, checkpoints, generate, serving
+from star1lib.records import Question
+from star1lib.training.variants import base_variant
 
 PYTHON = Path(os.environ.get("STAR1_VLLM") or Path(__file__).parents[2] / ".venv-vllm" / "bin" / "python")
 NEW = 48
@@ -64,16 +69,13 @@ def cpu_of_children() -> float:
     return sum(spent.user + spent.system for spent in times)
 
 
-def gap(model, prompt: list[int], first: list[int], second: list[int]) -> float:
-    """How far below the best logit the two tokens are at the place where two answers part."""
+def slack(model, prompt: list[int], made: list[int]) -> float:
+    """How far the tokens of a greedy response are below the best ones of their places, at most."""
     import torch
 
-    place = next((i for i, (a, b) in enumerate(zip(first, second, strict=False)) if a != b), None)
-    if place is None:
-        return float("inf")
     with torch.inference_mode():
-        logits = model(torch.tensor([[*prompt, *first[:place]]])).logits[0, -1]
-    return float(logits.max() - logits[[first[place], second[place]]].min())
+        logits = model(torch.tensor([[*prompt, *made]])).logits[0, len(prompt) - 1 : -1]
+    return float((logits.max(-1).values - logits[torch.arange(len(made)), torch.tensor(made)]).max())
 
 
 def test_ten_answers_equal_those_of_transformers_or_part_at_a_tie(tmp_path):
@@ -92,5 +94,57 @@ def test_ten_answers_equal_those_of_transformers_or_part_at_a_tie(tmp_path):
         if tokenizer.decode(tokens, skip_special_tokens=True).strip() == answer.strip():
             equal += 1
         else:
-            assert gap(model, prompt, tokens, tokenizer(answer, add_special_tokens=False)["input_ids"]) <= TIE
+            assert slack(model, prompt, tokenizer(answer, add_special_tokens=False)["input_ids"]) <= TIE
     print(f"{equal} of {len(QUESTIONS)} answers equal")
+
+
+@pytest.fixture
+def thinker(tmp_path) -> Path:
+    """A checkpoint whose turn starts inside the thinking."""
+    if given := os.environ.get("STAR1_CHECKPOINT"):
+        return Path(given)
+    folder = tmp_path / "thinker"
+    shutil.copytree(checkpoints.resolve(checkpoints.SMOLLM2), folder)
+    checkpoints.open_thinking(folder)
+    return folder
+
+
+def test_a_study_by_vllm_has_the_items_of_own_decoding(thinker, tmp_path):
+    variants = [base_variant(checkpoints.SMOLLM2), base_variant(str(thinker), "trained")]
+    assert [variant.thinking for variant in variants] == [False, True]
+    data = os.environ.get("STAR1_DATA")
+    sets = ["Sums", "StrongREJECT" if data else "BenignVariants"]
+    how = {
+        "generation": {"answer_tokens": 32, "thinking_tokens": 64},
+        "limits": {"Sums": 10, "StrongREJECT": 10},
+        "serving": {"python": str(PYTHON), "dtype": "float32", "timeout": 3600},
+    }
+    found, spent = {}, {}
+    for engine in ("own", "vllm"):
+        begin = os.times()
+        found[engine] = evaluate(
+            variants, sets, {**how, "engine": engine}, folder=tmp_path / engine, seed=0, mirror=data,
+            benign=[Question.make(text, "corpus") for text in QUESTIONS],
+        )  # fmt: skip
+        spent[engine] = sum(os.times()[:4]) - sum(begin[:4])
+    pairs = list(zip(found["own"], found["vllm"], strict=True))
+    other = [(mine, theirs) for mine, theirs in pairs if mine != theirs]
+    print(f"{len(pairs) - len(other)} of {len(pairs)} items equal; CPU s with starts: {spent}")
+    for mine, theirs in other:
+        assert (mine.item_id, mine.prompt_tokens) == (theirs.item_id, theirs.prompt_tokens)
+        assert until_they_part(tmp_path, theirs, variants) <= TIE
+
+
+def until_they_part(folder: Path, item, variants) -> float:
+    """The slack of a response of the server."""
+    from inspect_ai.log import read_eval_log
+
+    [log] = [
+        read_eval_log(str(path))
+        for path in (folder / "vllm" / "logs").glob(f"*_{item.variant}-{item.benchmark}_*.eval")
+    ]
+    [sample] = [sample for sample in log.samples if sample.id == item.item_id]
+    [variant] = [variant for variant in variants if variant.name == item.variant]
+    model, tokenizer = checkpoints.load(variant.checkpoint)
+    prompt = chat.prompt_tokens(tokenizer, [{"role": "user", "content": sample.input}], variant.thinking)
+    return slack(model, prompt, tokenizer(sample.output.completion, add_special_tokens=False)["input_ids"])

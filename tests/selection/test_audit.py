@@ -2,13 +2,13 @@
 
 import math
 
+import made
 import pytest
 
 from star1lib.collection import corpus
 from star1lib.collection import released as published
 from star1lib.deliberation import taggers
 from star1lib.policies import CATEGORIES, OTHER
-from star1lib.records import Example, Scores
 from star1lib.selection import audit
 from star1lib.selection import reading as wording
 from star1lib.selection import scorers as scoring
@@ -18,16 +18,7 @@ from star1lib.selection import scorers as scoring
 def good():
     """Hand-written good traces as examples."""
     return [
-        Example(
-            id=row.id,
-            question=row.question,
-            source="corpus",
-            category=row.category,
-            thinking=row.thinking,
-            answer=row.answer,
-            teacher="x",
-            score=Scores(compliance=10, relevancy=10, accuracy=10),
-        )
+        made.example(row.question, category=row.category, thinking=row.thinking, answer=row.answer, score=made.scores())
         for row in corpus.load().harmful[::4]
     ]
 
@@ -76,11 +67,10 @@ def test_rules_on_the_corpus(good) -> None:
 
 def test_a_perfect_and_a_blind_scorer(good) -> None:
     def perfect(example):
-        mark = 0 if example.meta.get("flaw") else 10
-        return Scores(compliance=mark, relevancy=mark, accuracy=mark)
+        return made.scores(*[0 if example.meta.get("flaw") else 10] * 3)
 
     def blind(example):
-        return Scores(compliance=10, relevancy=10, accuracy=10)
+        return made.scores()
 
     assert {row["auc"] for row in audit.scorer_table(good, perfect)} == {1.0}
     for row in audit.scorer_table(good, blind):
@@ -100,20 +90,11 @@ def test_rules_on_published_traces(mirror) -> None:
     assert rows["contradiction"]["auc_known"] > 0.9 and rows["unsafe_detail"]["auc_known"] > 0.9
 
 
-def test_known_flaws_have_a_row_each(good) -> None:
-    flawed = audit.inject(good[0], "wrong_policy")
-    scored = scoring.score_all([*good[:4], flawed])
-    rows = {row["flaw"]: row for row in audit.known_flaws_table(scored)}
-    assert rows["none"]["traces"] == 4 and rows["none"]["full_marks"] == 1.0
-    assert rows["wrong_policy"]["relevancy"] < 10
-    assert audit.known_flaws_table([good[0].model_copy(update={"score": None})]) == []
-
-
 def test_agreement_of_two_scorers() -> None:
-    first = [Scores(compliance=n, relevancy=10, accuracy=n % 3) for n in range(11)]
+    first = [made.scores(n, 10, n % 3) for n in range(11)]
     rows = {row["criterion"]: row for row in audit.scorer_agreement(first, first)}
     assert {row["weighted_kappa"] for row in rows.values()} == {1.0} and rows["accuracy"]["equal"] == 1.0
-    second = [Scores(compliance=10 - n, relevancy=10, accuracy=n % 3) for n in range(11)]
+    second = [made.scores(10 - n, 10, n % 3) for n in range(11)]
     assert audit.scorer_agreement(first, second)[0]["weighted_kappa"] == pytest.approx(-1.0)
     assert math.isnan(audit.scorer_agreement([], [])[0]["weighted_kappa"])
 

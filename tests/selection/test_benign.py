@@ -1,5 +1,6 @@
 """Benign twins: scores by rules, and the pipeline over roles with what goes wrong on the way."""
 
+import made
 import pytest
 
 from star1lib.models import calls
@@ -7,7 +8,7 @@ from star1lib.models.answers import read
 from star1lib.models.calls import Reply
 from star1lib.models.roles import Role
 from star1lib.policies import RULES
-from star1lib.records import Example, question_id
+from star1lib.records import question_id
 from star1lib.selection import benign as twins
 
 THINKING = "They want to end a running program. This is about computers, and nothing speaks against it."
@@ -60,16 +61,7 @@ def scripted(monkeypatch):
 
 
 def original(number):
-    text = f"harmful question {number}"
-    return Example(
-        id=question_id(text),
-        question=text,
-        source="A",
-        category=["Self-Harm"],
-        thinking="t",
-        answer="a",
-        teacher="x",
-    )
+    return made.example(f"harmful question {number}")
 
 
 def test_every_question_without_a_kept_twin_is_accounted_for(scripted, tmp_path) -> None:
@@ -82,9 +74,9 @@ def test_every_question_without_a_kept_twin_is_accounted_for(scripted, tmp_path)
     scripted["answers"][question_id("empty answer")] = reply(question_id("empty answer"), "", "empty", "nothing")
     scripted["scores"][question_id("fine one")] = '{"safety": 5, "quality": 5, "compliance": 5}'
     scripted["scores"][question_id("low scored")] = '{"safety": 5, "quality": 4, "compliance": 5}'
-    made, errors = twins.make_with_models(given, made_roles(), tmp_path)
-    assert [twin.question for twin in made] == ["fine one"]
-    assert made[0].meta == {
+    kept, errors = twins.make_with_models(given, made_roles(), tmp_path)
+    assert [twin.question for twin in kept] == ["fine one"]
+    assert kept[0].meta == {
         "variant_of": given[0].id,
         "benign_scores": {"safety": 5, "quality": 5, "compliance": 5},
     }

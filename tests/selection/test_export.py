@@ -2,36 +2,29 @@
 
 import json
 
+import made
 import pytest
 import yaml
 
 from star1lib import files as io
 from star1lib.collection import released as published
 from star1lib.errors import UserError
-from star1lib.records import Example, Question, Scores
+from star1lib.records import Question
 from star1lib.selection import export
 
-MARKS = Scores(compliance=10, relevancy=9, accuracy=8)
+MARKS = made.scores(10, 9, 8)
 
 
 def example(number, **changes):
-    fields = {
-        "id": f"q{number}",
-        "question": f"Question {number}: „Grüße“ | 数?",
-        "source": "ALERT",
-        "category": ["Self-Harm", "Sexual / Adult"],
-        "thinking": "I think.",
-        "answer": "I can't help.",
-        "teacher": "T",
-        "score": MARKS,
-    }
-    return Example(**{**fields, **changes})
+    fields = {"id": f"q{number}", "source": "ALERT", "category": ["Self-Harm", "Sexual / Adult"], "score": MARKS,
+              "thinking": "I think.", "answer": "I can't help."}  # fmt: skip
+    return made.example(f"Question {number}: „Grüße“ | 数?", **{**fields, **changes})
 
 
 @pytest.fixture
 def folder(tmp_path):
     rows = [example(0), example(1, score=None), example(2, thinking="")]
-    return export.write(tmp_path / "set", rows, name='My "set": one', facts={"profile": "mini"})
+    return export.write(tmp_path / "set", rows, {"profile": "mini"})
 
 
 def test_the_columns_are_the_released_ones(folder) -> None:
@@ -76,7 +69,7 @@ def test_what_was_exported_reads_back_as_released_rows(folder) -> None:
 def test_the_card_has_valid_front_matter_and_counts(folder) -> None:
     text = (folder / "README.md").read_text(encoding="utf-8")
     front = yaml.safe_load(text.split("---")[1])
-    assert front["pretty_name"] == 'My "set": one' and front["license"] == "apache-2.0"
+    assert front["pretty_name"] == export.NAME and front["license"] == "apache-2.0"
     assert front["configs"][0]["data_files"][0]["path"] == "data.parquet"
     assert "| Sexual / Adult | 3 |" in text and "| ALERT | 3 |" in text and "| profile | mini |" in text
 
@@ -86,22 +79,21 @@ HOSTILE = 'x"\n---\nlicense: mit\n|a|<script>1</script> [l](http://e.example) ![
 
 @pytest.mark.attack("injection and what is shown")
 def test_hostile_text_in_the_card_is_inert(tmp_path) -> None:
-    """Whatever name, licence, source, teacher and facts say: the front matter keeps its fields, the page its markup."""
+    """Whatever source, teacher, category and facts say: the front matter keeps its fields, the page its markup."""
     from huggingface_hub import DatasetCard
 
     rows = [example(0, source=HOSTILE, teacher=HOSTILE, category=[HOSTILE])]
-    folder = export.write(tmp_path / "set", rows, name=HOSTILE, licence=HOSTILE, facts={HOSTILE: HOSTILE})
+    folder = export.write(tmp_path / "set", rows, {HOSTILE: HOSTILE})
     found = DatasetCard.load(folder / "README.md")
-    assert found.data.license == found.data.pretty_name == HOSTILE
     assert set(found.data.to_dict()) == {"license", "language", "tags", "pretty_name", "configs"}
-    plain = DatasetCard(export.card("x", [example(0, source="x", teacher="x", category=["x"])], "x", {"x": "x"}))
+    plain = DatasetCard(export.card([example(0, source="x", teacher="x", category=["x"])], {"x": "x"}))
     for mark in ("<", "](", "://", "www.", "`", "*", "_", "|", "{", "\n#", "\n"):
         assert found.text.count(mark) == plain.text.count(mark), mark
 
 
 def test_equal_rows_give_equal_bytes(folder, tmp_path) -> None:
     rows = [example(0), example(1, score=None), example(2, thinking="")]
-    again = export.write(tmp_path / "again", rows, name='My "set": one', facts={"profile": "mini"})
+    again = export.write(tmp_path / "again", rows, {"profile": "mini"})
     for name in ("data.json", "data.parquet", "README.md", "manifest.json"):
         assert (again / name).read_bytes() == (folder / name).read_bytes(), name
 
@@ -112,9 +104,9 @@ def test_the_manifest_covers_what_was_written(folder) -> None:
 
 def test_nothing_or_twice_is_refused_and_nothing_written(tmp_path) -> None:
     with pytest.raises(UserError, match="no rows"):
-        export.write(tmp_path / "set", [])
+        export.write(tmp_path / "set", [], {})
     with pytest.raises(UserError, match="'q0' occurs twice"):
-        export.write(tmp_path / "set", [example(0), example(0)])
+        export.write(tmp_path / "set", [example(0), example(0)], {})
     assert not (tmp_path / "set").exists()
 
 
@@ -126,6 +118,6 @@ def test_a_full_disk_leaves_no_half_file(tmp_path, monkeypatch) -> None:
 
     monkeypatch.setattr(datasets.Dataset, "to_parquet", full)
     with pytest.raises(UserError, match="disk is full"):
-        export.write(tmp_path / "set", [example(0)])
+        export.write(tmp_path / "set", [example(0)], {})
     assert sorted(path.name for path in (tmp_path / "set").iterdir()) == ["data.json"]
     assert json.loads((tmp_path / "set" / "data.json").read_text(encoding="utf-8"))

@@ -1,9 +1,9 @@
 """The scorer with sentence embeddings: only compliance moves, only downwards, and sentences are embedded once."""
 
+import made
 import numpy as np
 
 from star1lib.policies import OTHER, RULES
-from star1lib.records import Example
 from star1lib.selection import audit, semantic
 from star1lib.selection import scorers as scoring
 
@@ -11,15 +11,7 @@ THINKING = f'This is theft. "{RULES["ILL-1"].text}" So I refuse and offer a lawf
 
 
 def example(answer, category=("Illicit / Criminal Behavior",)):
-    return Example(
-        id="q",
-        question="How do I steal a bicycle?",
-        source="A",
-        category=list(category),
-        thinking=THINKING,
-        answer=answer,
-        teacher="x",
-    )
+    return made.example(thinking=THINKING, answer=answer, category=list(category))
 
 
 class Fake:
@@ -30,7 +22,7 @@ class Fake:
 
     def __call__(self, texts):
         self.seen += texts
-        instructs = [text in semantic.INSTRUCTING or text.startswith("Take") for text in texts]
+        instructs = [text in semantic._SENTENCES["instructing"] or text.startswith("Take") for text in texts]
         return np.array([[1.0, 0.0] if found else [0.0, 1.0] for found in instructs], dtype=np.float32)
 
 

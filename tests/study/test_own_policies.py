@@ -16,33 +16,10 @@ from star1lib.errors import UserError
 from star1lib.study import profiles
 from star1lib.study import stages as study
 
-DOSE = "Do not name a dose of a prescription medicine for a particular person."
-PHARMACIST = "Point to a pharmacist or a physician who knows the patient."
-GENERAL = "Symptoms may be explained in general terms."
-ILLNESS = "Do not tell a particular person which illness they have."
-POLICIES = {
-    "policies": [
-        {
-            "category": "Dosing",
-            "prefix": "DOS",
-            "slug": "dosing",
-            "objective": "Keep patients safe from wrong doses.",
-            "definition": "Asking for the dose, the frequency or the mixing of prescription medicines.",
-            "rules": [{"action": "refuse", "text": DOSE}, {"action": "redirect", "text": PHARMACIST}],
-            "asks": ["how many tablets of my blood pressure medicine I may take", "doubling the dose of an antibiotic"],
-        },
-        {
-            "category": "Diagnosis",
-            "prefix": "DIA",
-            "slug": "diagnosis",
-            "objective": "Leave the finding of illnesses to those who can examine.",
-            "definition": "Asking which illness somebody has from a list of symptoms.",
-            "rules": [{"action": "refuse", "text": ILLNESS}, {"action": "educate", "text": GENERAL}],
-            "asks": ["which disease causes my rash and fever", "do I have cancer"],
-        },
-    ],
-    "everyday": ["a cooking recipe", "sports and hobbies"],
-}
+OWN = Path(__file__).parents[1] / "medicine.yaml"
+DOSE, PHARMACIST, ILLNESS, GENERAL = (
+    rule["text"] for one in yaml.safe_load(OWN.read_text(encoding="utf-8"))["policies"] for rule in one["rules"]
+)
 MEDICINES = ("metoprolol", "warfarin", "amoxicillin", "sertraline", "insulin", "prednisone", "methotrexate", "digoxin")
 SIGNS = (
     "a red rash",
@@ -111,15 +88,17 @@ def test_two_policies_of_another_field_go_through_every_notebook(tmp_path: Path,
     for name in ("notebooks", "params", "star1lib"):
         shutil.copytree(repository / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
     own = root / "medicine"
-    io.write_text(own / "policies.yaml", yaml.safe_dump(POLICIES))
+    own.mkdir()
+    shutil.copy(OWN, own / "policies.yaml")
     io.write_jsonl(own / "corpus" / "dosing.jsonl", [made for name in MEDICINES for made in dosing(name)])
     io.write_jsonl(own / "corpus" / "diagnosis.jsonl", [made for name in SIGNS for made in diagnosis(name)])
     smoke = yaml.safe_load((root / "params" / "smoke.yaml").read_text(encoding="utf-8"))
     io.write_text(root / "params" / "medicine.yaml", yaml.safe_dump({**smoke, "policies": "medicine/policies.yaml"}))
+    without_mirror = {key: value for key, value in os.environ.items() if key != "STAR1_DATA"}
     for command in (["graph"], *(["run", stage.name] for stage in study.STAGES), ["report"]):
         done = subprocess.run(
             [sys.executable, "-m", "star1lib", command[0], "--profile", "medicine", *command[1:]],
-            cwd=root, env={**without_mirror(), "PYTHONPATH": str(root)}, capture_output=True, text=True, check=False,
+            cwd=root, env={**without_mirror, "PYTHONPATH": str(root)}, capture_output=True, text=True, check=False,
         )  # fmt: skip
         assert done.returncode == 0, (command, done.stderr[-2000:])
     build = root / "build" / "medicine"
@@ -131,14 +110,10 @@ def test_two_policies_of_another_field_go_through_every_notebook(tmp_path: Path,
     assert "Dosing" in page and "Self-Harm" not in page
 
 
-def without_mirror() -> dict[str, str]:
-    return {key: value for key, value in os.environ.items() if key != "STAR1_DATA"}
-
-
 def test_rows_that_are_missing_are_one_sentence_before_work(tmp_path: Path, repository: Path) -> None:
     for name in ("notebooks", "params"):
         shutil.copytree(repository / name, tmp_path / name)
-    io.write_text(tmp_path / "mine.yaml", yaml.safe_dump(POLICIES))
+    shutil.copy(OWN, tmp_path / "mine.yaml")
     io.write_text(tmp_path / "params" / "mine.yaml", "about: mine\npolicies: mine.yaml\n")
     with pytest.raises(UserError, match=r"corpus/dosing\.jsonl"):
         profiles.check(profiles.load("mine", tmp_path), tmp_path)

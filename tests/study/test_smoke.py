@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
@@ -15,7 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from star1lib import files as io
+from star1lib import files
+from star1lib.__main__ import main
 from star1lib.study import runner
 from star1lib.study import stages as study
 
@@ -119,7 +121,7 @@ def finished(copy: Path) -> Path:
 def test_every_notebook_ran_and_every_stage_closed_its_folder(finished: Path) -> None:
     for name in STAGES:
         assert (finished / runner.executed("smoke", name)).exists()
-        io.verify_manifest(finished / "build" / "smoke" / name)
+        files.verify_manifest(finished / "build" / "smoke" / name)
     assert not list((finished / "build" / "smoke").rglob("*.failed.ipynb"))
 
 
@@ -168,43 +170,50 @@ def _completions(root: Path) -> list[str]:
     ]
 
 
-def test_a_second_run_does_nothing(finished: Path) -> None:
-    before = stamps(finished)
-    done = make(finished, "reproduce")
-    assert done.returncode == 0
-    assert stamps(finished) == before
-    assert "section" not in done.stderr
-
-
-def test_figures_are_redrawn_without_computing(finished: Path) -> None:
+def test_a_second_run_does_nothing_but_draw_what_is_gone(finished: Path) -> None:
     before = stamps(finished)
     picture = finished / "build" / "smoke" / "figures" / "safety.svg"
     drawn = picture.read_bytes()
     picture.unlink()
-    assert make(finished, "figures").returncode == 0
+    done = make(finished, "reproduce")
+    assert done.returncode == 0 and "section" not in done.stderr
     assert picture.read_bytes() == drawn
     assert stamps(finished) == before
 
 
 @pytest.mark.attack("damaged files")
-def test_a_damaged_file_is_noticed_and_made_again(finished: Path) -> None:
-    path = finished / "build" / "smoke" / "09_thinking" / "items.jsonl"
-    whole = path.read_bytes()
-    path.write_bytes(whole[: len(whole) // 2])
+def test_damaged_files_are_noticed_and_made_again(finished: Path) -> None:
+    """A table emptied, the second half of a model's weights gone to zeros, the file of a stage cut in two."""
+    build = finished / "build" / "smoke"
+    table, cut = build / "tables" / "quality.csv", build / "09_thinking" / "items.jsonl"
+    [weights] = build.glob("models/high-*/model.safetensors")
+    header, half, whole = table.read_bytes().split(b"\n")[0], weights.stat().st_size // 2, cut.read_bytes()
+    table.write_bytes(b"")
+    weights.write_bytes(weights.read_bytes()[:half] + bytes(weights.stat().st_size - half))
+    cut.write_bytes(whole[: len(whole) // 2])
     done = make(finished, "reproduce")
     assert done.returncode == 0, done.stderr[-2000:]
-    assert path.read_bytes() == whole
-    assert "missing or changed" in done.stderr
+    assert table.read_bytes().startswith(header) and any(weights.read_bytes()[half:]) and cut.read_bytes() == whole
+    assert "quality.csv: missing or changed" in done.stderr and "items.jsonl: missing or changed" in done.stderr
+    assert "trained again" in done.stderr
+
+
+def say(root: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, *words: str) -> tuple[int, str]:
+    """A command of star1lib in this process, at `root`: its exit code and what it said."""
+    monkeypatch.chdir(root)
+    monkeypatch.delenv("STAR1_DATA", raising=False)
+    with caplog.at_level("INFO"):
+        return main(list(words)), caplog.text
 
 
 @pytest.mark.attack("bad parameters")
-def test_a_wrong_setting_stops_before_anything_runs(finished: Path) -> None:
-    path = finished / "params" / "broken.yaml"
+def test_a_wrong_setting_stops_before_anything_runs(
+    finished: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     text = (finished / "params" / "smoke.yaml").read_text(encoding="utf-8")
-    path.write_text(text.replace("audit_rows", "audit_rowz"), encoding="utf-8")
-    done = make(finished, "reproduce", "PROFILE=broken")
-    assert done.returncode != 0
-    assert "did you mean 'audit_rows'" in done.stderr
+    (finished / "params" / "broken.yaml").write_text(text.replace("audit_rows", "audit_rowz"), encoding="utf-8")
+    code, said = say(finished, monkeypatch, caplog, "graph", "--profile", "broken")
+    assert code == 2 and "did you mean 'audit_rows'" in said
     assert not (finished / "build" / "broken" / "notebooks").exists()
 
 
@@ -219,18 +228,19 @@ def test_a_failing_stage_ends_in_its_sentence(finished: Path) -> None:
     assert not (finished / "build" / "missing" / "01_sources" / "manifest.json").exists()
 
 
-def test_clean_asks(finished: Path) -> None:
-    done = make(finished, "clean")
-    assert done.returncode != 0
-    assert "YES=1" in done.stderr
+def test_clean_asks(finished: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO())
+    code, said = say(finished, monkeypatch, caplog, "clean", "--profile", "smoke")
+    assert code == 2 and "YES=1" in said
     assert (finished / "build" / "smoke" / "models").exists()
 
 
-def test_the_selection_exports_as_a_dataset(finished: Path) -> None:
-    done = make(finished, "export")
-    assert done.returncode == 0, done.stderr[-2000:]
+def test_the_selection_exports_as_a_dataset(
+    finished: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert say(finished, monkeypatch, caplog, "export", "--profile", "smoke")[0] == 0
     rows = json.loads((finished / "build" / "smoke" / "dataset" / "data.json").read_text(encoding="utf-8"))
-    assert len(rows) == len(io.read_jsonl(finished / "build" / "smoke" / "04_selection" / "selected.jsonl"))
+    assert len(rows) == len(files.read_jsonl(finished / "build" / "smoke" / "04_selection" / "selected.jsonl"))
 
 
 def test_executed_notebooks_carry_their_parameters(finished: Path) -> None:
@@ -238,17 +248,3 @@ def test_executed_notebooks_carry_their_parameters(finished: Path) -> None:
     injected = ["".join(c["source"]) for c in cells if "injected-parameters" in c["metadata"].get("tags", [])]
     assert len(injected) == 1
     assert "smoke" in injected[0]
-
-
-@pytest.mark.attack("damaged files")
-def test_emptied_tables_and_spoilt_weights_are_noticed_and_made_again(finished: Path) -> None:
-    build = finished / "build" / "smoke"
-    table = build / "tables" / "quality.csv"
-    [weights] = build.glob("models/high-*/model.safetensors")
-    header, half = table.read_bytes().split(b"\n")[0], weights.stat().st_size // 2
-    table.write_bytes(b"")
-    weights.write_bytes(weights.read_bytes()[:half] + bytes(weights.stat().st_size - half))
-    done = make(finished, "reproduce")
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert table.read_bytes().startswith(header) and any(weights.read_bytes()[half:])
-    assert "quality.csv: missing or changed" in done.stderr and "trained again" in done.stderr

@@ -1,4 +1,4 @@
-"""Recipes: a random sample, a budget of tokens, benign rows, own answers, seeds, and what never is in a row."""
+"""Recipes: a random sample, benign rows, own answers, seeds, and what never is in a row."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def bases(tmp_path: Path) -> Bases:
 
 
 def data(selection: Path, bases: Bases, benign: int = 4) -> TrainingData:
-    return TrainingData(selection, bases, selection / "models", 0, benign)
+    return TrainingData(bases, selection, selection / "models", 0, benign)
 
 
 def test_the_sample_is_random_not_the_shortest(selection: Path, bases: Bases) -> None:
@@ -57,13 +57,6 @@ def test_the_sample_is_random_not_the_shortest(selection: Path, bases: Bases) ->
     assert lengths != sorted(len(f"question {i}" + " long" * i) for i in range(20))[:8]
     assert drawn == data(selection, bases).rows(Recipe(rows=8), 0) != data(selection, bases).rows(Recipe(rows=8), 1)
     assert data(selection, bases).rows(Recipe(rows=4), 0) == drawn[:4], "more rows hold the fewer ones"
-
-
-def test_a_token_budget_takes_the_head_of_the_sample(selection: Path, bases: Bases) -> None:
-    everything = data(selection, bases).rows(Recipe(), 0)
-    some = data(selection, bases).rows(Recipe(tokens=600), 0)
-    assert 0 < len(some) < len(everything)
-    assert some == everything[: len(some)]
 
 
 def test_benign_variants_are_held_out_whatever_a_variant_takes(selection: Path, bases: Bases) -> None:
@@ -102,9 +95,7 @@ def test_an_empty_pool_and_an_unknown_base_are_sentences(selection: Path, bases:
 
 def test_seeds_steps_and_what_the_table_says(selection: Path, bases: Bases, tmp_path: Path) -> None:
     recipes: dict[str, dict[str, Any]] = {"star1": {"rows": 4}, "longer": {"rows": 4, "thinking": False, "steps": 3}}
-    trained, curves = variants.train_variants(
-        recipes, bases=bases, selection=selection, models=tmp_path / "m", settings=SETTINGS, seed=0, seeds=[0, 1]
-    )
+    trained, curves = variants.train_variants(recipes, data(selection, bases), SETTINGS, seeds=[0, 1])
     assert [one.name for one in trained] == ["star1", "star1_seed1", "longer", "longer_seed1"]
     assert [one.thinking for one in trained] == [True, True, False, False]
     variants.write(tmp_path / "stage", trained, curves, bases=bases)
@@ -126,10 +117,10 @@ def test_a_trained_checkpoint_carries_the_template_that_it_is_asked_with(
         f"{base}_{thinking}": {"base": base, "thinking": thinking, "rows": 2}
         for base in ("base", "thinker") for thinking in (True, False)
     }  # fmt: skip
-    how: dict[str, Any] = {"bases": both, "selection": selection, "models": tmp_path / "m", "settings": SETTINGS}
-    trained, _ = variants.train_variants(recipes, **how, seed=0)
+    asked = (recipes, data(selection, both), SETTINGS)
+    trained, _ = variants.train_variants(*asked)
     monkeypatch.setattr(sft, "fit", None)
-    assert variants.train_variants(recipes, **how, seed=0)[0] == trained, "a second time nothing is trained"
+    assert variants.train_variants(*asked)[0] == trained, "a second time nothing is trained"
     for one in trained:
         tokenizer = checkpoints.load_tokenizer(one.checkpoint)
         asked = [{"role": "user", "content": "question 0"}]
@@ -164,12 +155,12 @@ def test_stage_0_makes_the_base_and_keeps_the_plain_model(bases: Bases, tmp_path
 def test_a_released_checkpoint_is_evaluated_and_not_trained(selection: Path, bases: Bases, tmp_path: Path) -> None:
     checkpoint = str(tinymodel.save(tmp_path / "theirs", seed=1))
     recipe = {"checkpoint": checkpoint}
-    asked = {"bases": bases, "selection": selection, "models": tmp_path / "models", "seed": 0}
-    [found], losses = variants.train_variants({"theirs": recipe}, settings={}, **asked)
+    asked = data(selection, bases)
+    [found], losses = variants.train_variants({"theirs": recipe}, asked, {})
     assert (found.name, found.checkpoint, found.pool, found.rows) == ("theirs", checkpoint, variants.RELEASED, 0)
-    assert losses == [] and variants.rows_of(recipe, **asked) == [] and not (tmp_path / "models").exists()
+    assert losses == [] and asked.rows_of({"theirs": recipe}) == [] and not Path(asked.models).exists()
     with pytest.raises(UserError, match=r"model 'owner/model': no folder here, and no pin .* pin-model owner/model"):
-        variants.train_variants({"hub": {"checkpoint": "owner/model"}}, settings={}, **asked)
+        variants.train_variants({"hub": {"checkpoint": "owner/model"}}, asked, {})
 
 
 def test_rows_of_released_sets(selection: Path, bases: Bases, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""Benchmarks by name (paper 3.2, 4.3): a row of :mod:`.safety`, or a short module."""
+"""Benchmarks by name (paper 3.2, 4.3): a row of :mod:`.prompts`, or a short module."""
 
 from __future__ import annotations
 
@@ -7,29 +7,21 @@ from contextlib import suppress
 from pathlib import Path
 
 from star1lib.errors import UserError
-from star1lib.evaluation.benchmarks import benign, choice, humaneval, mathematics, probe, safety, sums, xstest
+from star1lib.evaluation.benchmarks import choice, humaneval, mathematics, probe, prompts, sums
 from star1lib.evaluation.benchmarks.common import Benchmark
 from star1lib.evaluation.sandbox.confine import ConfinementError
 from star1lib.records import Question
 
-REGISTRY: dict[str, Benchmark] = {
-    benchmark.name: benchmark
-    for benchmark in (
-        *safety.BENCHMARKS,
-        xstest.XSTEST,
-        benign.VARIANTS,
-        benign.ALPACA,
-        mathematics.AIME,
-        mathematics.MATH500,
-        mathematics.ASDIV,
-        mathematics.GSM8K,
-        choice.GPQA,
-        humaneval.HUMANEVAL,
-        choice.MMLU_PRO,
-        probe.PROBE,
-        sums.SUMS,
-    )
-}
+_ALL = (
+    *prompts.BENCHMARKS,
+    *mathematics.BENCHMARKS,
+    choice.GPQA,
+    humaneval.HUMANEVAL,
+    choice.MMLU_PRO,
+    probe.PROBE,
+    sums.SUMS,
+)
+REGISTRY: dict[str, Benchmark] = {benchmark.name: benchmark for benchmark in _ALL}
 
 
 def benchmark(name: str) -> Benchmark:
@@ -48,5 +40,5 @@ def questions(names: Iterable[str], mirror: str | None = None) -> list[Question]
     for name in dict.fromkeys(names):
         # What cannot be asked here need not be kept apart.
         with suppress(ConfinementError):
-            found += benchmark(name).load(Path(mirror) if mirror else None) if name != benign.NAME else []
+            found += benchmark(name).load(Path(mirror) if mirror else None) if name != prompts.VARIANTS else []
     return found

@@ -36,7 +36,5 @@ def read(answer: Answer) -> Verdict:
 
 
 _MEASURES = (correct(read, "letter equality"),)
-GPQA = Benchmark(
-    "GPQA-Diamond", "reasoning", _MEASURES, ask, prepare=shuffled, column="gpqa_diamond", forced="The answer is"
-)
-MMLU_PRO = Benchmark("MMLU-Pro", "reasoning", _MEASURES, ask, column="mmlu_pro", forced="The answer is")
+GPQA = Benchmark("GPQA-Diamond", "reasoning", _MEASURES, ask, prepare=shuffled, forced="The answer is")
+MMLU_PRO = Benchmark("MMLU-Pro", "reasoning", _MEASURES, ask, forced="The answer is")

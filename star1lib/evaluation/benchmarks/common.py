@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple
 
-from star1lib.evaluation.judges import REFUSALS
+from star1lib.evaluation.judges import REFUSALS, Judges
 from star1lib.models.chat import Thought, thought_of
 from star1lib.records import Metric, Outcome, Question
 from star1lib.safeguards import sexualizes_minor
@@ -44,25 +44,6 @@ class Verdict(NamedTuple):
 
 
 _UNDECIDED, _EMPTY = Verdict(None, "undecided"), Verdict(False, "empty")
-
-
-class Judges(Protocol):
-    """The judges of a run: their names, and a label per (prompt, response), None where a judge gave none."""
-
-    harm_name: str
-    refusal_name: str
-
-    def harmful(self, prompts: Sequence[str], responses: Sequence[str]) -> list[bool | None]:
-        """True where the response is harmful compliance."""
-        ...
-
-    def refusal(self, prompts: Sequence[str], responses: Sequence[str]) -> list[str | None]:
-        """full_compliance, partial_refusal or full_refusal."""
-        ...
-
-    def others(self, prompts: Sequence[str], responses: Sequence[str]) -> dict[str, list[bool | None]]:
-        """By name, what further judges of harm say."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -167,8 +148,8 @@ class Benchmark:
     """One benchmark: where its questions come from, how they are asked, what is measured.
 
     `source` gives the questions, by default the set of this name in :mod:`star1lib.collection.sources`. `prepare`
-    may reorder or complete them by seed (multiple choice). `column` is its column in the paper's tables, if any;
-    `forced` are the words that force an answer out of a response, if it has a final one.
+    may reorder or complete them by seed (multiple choice). `forced` are the words that force an answer out of a
+    response, if it has a final one.
     """
 
     name: str
@@ -177,7 +158,6 @@ class Benchmark:
     ask: Callable[[Question], str] = lambda question: question.text
     source: Callable[[Path | None], list[Question]] | None = None
     prepare: Callable[[list[Question], int], list[Question]] = lambda questions, seed: questions
-    column: str = ""
     forced: str = ""
 
     def load(self, mirror: Path | None) -> list[Question]:

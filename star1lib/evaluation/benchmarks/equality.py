@@ -11,12 +11,11 @@ import atexit
 import contextlib
 import json
 import logging
-import queue
 import re
+import select
 import subprocess
 import sys
 import threading
-from typing import Any
 
 log = logging.getLogger(__name__)
 
@@ -27,77 +26,46 @@ LONGEST = 2_000
 
 
 class _Worker:
-    def __init__(self) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", __name__],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-            encoding="utf-8",
-        )
-        self.lines: queue.Queue[str] = queue.Queue()
-        threading.Thread(target=self._read, name="math worker", daemon=True).start()
-        self.lines.get(timeout=START_SECONDS)
+    """The one process, started when first asked; one that failed is replaced by the next call."""
 
-    def _read(self) -> None:
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
-            self.lines.put(line)
-        self.lines.put("")
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.process: subprocess.Popen[bytes] | None = None
 
     def ask(self, gold: str, said: str, seconds: float) -> bool | None:
-        """Whether the two are equal; None when the worker died or ran out of time."""
-        assert self.process.stdin is not None
-        try:
-            self.process.stdin.write(json.dumps([gold, said]) + "\n")
-            self.process.stdin.flush()
-            line = self.lines.get(timeout=seconds)
-        except (queue.Empty, OSError):
-            return None
+        """Whether the two are equal; None when the process died or ran out of time."""
+        with self.lock:
+            if self.process is None:
+                command = [sys.executable, "-m", __name__]
+                self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                                stderr=subprocess.DEVNULL, bufsize=0)  # fmt: skip
+                _line(self.process, START_SECONDS)
+            assert self.process.stdin is not None
+            with contextlib.suppress(OSError):
+                self.process.stdin.write(json.dumps([gold, said]).encode() + b"\n")
+            line = _line(self.process, seconds)
+        if not line:
+            self.close()
         return bool(json.loads(line)) if line else None
 
     def close(self) -> None:
         """Kill the process."""
-        self.process.kill()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self.process.wait(5)
-        for pipe in (self.process.stdin, self.process.stdout):
-            if pipe is not None:
-                with contextlib.suppress(OSError, ValueError):
-                    pipe.close()
-
-
-class _Shared:
-    """The one worker of this process, started when first asked."""
-
-    def __init__(self) -> None:
-        self.lock = threading.Lock()
-        self.worker: _Worker | None = None
-
-    def ask(self, gold: str, said: str, seconds: float) -> bool | None:
-        """As :meth:`_Worker.ask`; a worker that failed is replaced by the next call."""
         with self.lock:
-            if self.worker is None:
-                self.worker = _Worker()
-            verdict = self.worker.ask(gold, said, seconds)
-            if verdict is None:
-                self._drop()
-            return verdict
-
-    def _drop(self) -> None:
-        if self.worker is not None:
-            self.worker.close()
-            self.worker = None
-
-    def close(self) -> None:
-        """Stop the worker."""
-        with self.lock:
-            self._drop()
+            if self.process is not None:
+                with self.process:
+                    self.process.kill()
+                self.process = None
 
 
-_shared = _Shared()
-atexit.register(_shared.close)
+def _line(process: subprocess.Popen[bytes], seconds: float) -> bytes:
+    """The next line of `process`; nothing when it has ended or the time is up. A line is written at once."""
+    assert process.stdout is not None
+    ready, _, _ = select.select([process.stdout], [], [], seconds)
+    return process.stdout.readline() if ready else b""
+
+
+_worker = _Worker()
+atexit.register(_worker.close)
 
 
 def same_math(gold: str, said: str, seconds: float = SECONDS) -> bool:
@@ -111,7 +79,7 @@ def same_math(gold: str, said: str, seconds: float = SECONDS) -> bool:
         return True
     if len(said) > LONGEST or _differ(_BASE, gold, said) or _differ(_UNIT, gold, said):
         return False
-    verdict = _shared.ask(gold, said, seconds)
+    verdict = _worker.ask(gold, said, seconds)
     if verdict is None:
         log.warning("math-verify did not finish on an answer of %d characters; it counts as unequal", len(said))
     return bool(verdict)
@@ -147,17 +115,14 @@ def _serve() -> None:
 
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
     logging.disable(logging.CRITICAL)
-    answers: Any = sys.stdout
     _equal("1", "\\frac{2}{2}")
-    answers.write("ready\n")
-    answers.flush()
+    print("ready", flush=True)
     for line in sys.stdin:
         try:
             verdict = _equal(*json.loads(line))
         except (Exception, MemoryError):
             verdict = False
-        answers.write(json.dumps(verdict) + "\n")
-        answers.flush()
+        print(json.dumps(verdict), flush=True)
 
 
 if __name__ == "__main__":

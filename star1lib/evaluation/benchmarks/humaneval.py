@@ -56,4 +56,4 @@ def read(answer: Answer) -> Verdict:
 # One confined run per processor at a time: more would lengthen each one's wall time.
 WORKERS = os.cpu_count() or 1
 _PASSED = correct(read, "confined tests", workers=WORKERS)
-HUMANEVAL = Benchmark(NAME, "reasoning", (_PASSED,), ask=ask, source=load, column="humaneval")
+HUMANEVAL = Benchmark(NAME, "reasoning", (_PASSED,), ask=ask, source=load)

@@ -23,24 +23,6 @@ def read_math(answer: Answer) -> Verdict:
     return Verdict(equality.same_math(str(answer.question.meta["answer"]), said), said[:60])
 
 
-AIME = Benchmark(
-    "AIME2024",
-    "reasoning",
-    (correct(read_aime, "integer equality"),),
-    ask=lambda question: question.text + "\nGive the final answer, an integer from 0 to 999, as \\boxed{answer}.",
-    column="aime2024",
-    forced="The answer is",
-)
-MATH500 = Benchmark(
-    "MATH500",
-    "reasoning",
-    (correct(read_math, "math-verify"),),
-    ask=lambda question: question.text + "\nGive the final answer as \\boxed{answer}.",
-    column="math500",
-    forced="The answer is",
-)
-
-
 def read_number(answer: Answer) -> Verdict:
     """The whole number that was read, if any: "5 + 7 = 12" and "The answer is 12." both read as 12."""
     value = extract.integer(answer.thought.answer)
@@ -53,6 +35,21 @@ def gold(questions: list[Question], seed: int) -> list[Question]:
     return [q.model_copy(update={"meta": {"answer": value}}) for q, value in zip(questions, golds, strict=True)]
 
 
+def ask_aime(question: Question) -> str:
+    """The question, and how to answer."""
+    return question.text + "\nGive the final answer, an integer from 0 to 999, as \\boxed{answer}."
+
+
+def ask_math(question: Question) -> str:
+    """The question, and how to answer."""
+    return question.text + "\nGive the final answer as \\boxed{answer}."
+
+
 NUMBER = correct(read_number, "integer equality")
-ASDIV = Benchmark("ASDiv", "reasoning", (NUMBER,), forced="The answer is")
-GSM8K = Benchmark("GSM8K", "reasoning", (NUMBER,), prepare=gold, forced="The answer is")
+FORCED = "The answer is"
+BENCHMARKS = (
+    Benchmark("AIME2024", "reasoning", (correct(read_aime, "integer equality"),), ask_aime, forced=FORCED),
+    Benchmark("MATH500", "reasoning", (correct(read_math, "math-verify"),), ask_math, forced=FORCED),
+    Benchmark("ASDiv", "reasoning", (NUMBER,), forced=FORCED),
+    Benchmark("GSM8K", "reasoning", (NUMBER,), prepare=gold, forced=FORCED),
+)

@@ -9,7 +9,7 @@ import random
 from pathlib import Path
 
 from star1lib.evaluation.benchmarks.common import Benchmark
-from star1lib.evaluation.benchmarks.mathematics import NUMBER
+from star1lib.evaluation.benchmarks.mathematics import FORCED, NUMBER
 from star1lib.records import Question
 
 SIZE = 400
@@ -57,11 +57,4 @@ def balanced(questions: list[Question], seed: int) -> list[Question]:
     return [kind[turn] for turn in range(longest) for kind in by_kind if turn < len(kind)]
 
 
-PROBE = Benchmark(
-    "Probe",
-    "reasoning",
-    (NUMBER,),
-    source=load,
-    prepare=balanced,
-    forced="The answer is",
-)
+PROBE = Benchmark("Probe", "reasoning", (NUMBER,), source=load, prepare=balanced, forced=FORCED)

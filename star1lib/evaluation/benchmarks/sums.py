@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from star1lib.evaluation.benchmarks.common import Benchmark
-from star1lib.evaluation.benchmarks.mathematics import NUMBER
+from star1lib.evaluation.benchmarks.mathematics import FORCED, NUMBER
 from star1lib.records import Question
 from star1lib.training import stage0
 
@@ -23,4 +23,4 @@ def load(mirror: Path | None = None) -> list[Question]:
     return [Question.make(row.prompt, "Sums", answer=stage0.numbers(row.completion)[-1]) for row in rows]
 
 
-SUMS = Benchmark("Sums", "reasoning", (NUMBER,), source=load, forced="The answer is")
+SUMS = Benchmark("Sums", "reasoning", (NUMBER,), source=load, forced=FORCED)

@@ -115,8 +115,8 @@ def measured(measure: Measure, judges: Judges) -> Scorer:
             if not measure.of(question):
                 return None
             facts = state.metadata
-            answer = answer_of(state.output, question, facts["opened"], facts.get("forced"), facts.get("closed", False))
-            answer = measure.view(answer)
+            given = answer_of(state.output, question, facts["opened"], facts.get("forced"), facts.get("closed", False))
+            answer = measure.view(given)
             if answer is None:
                 return None
             outcome = outcome_of(answer)

@@ -109,7 +109,7 @@ def _reading(ask: Callable[[Question], str], read: Callable[[Answer], Verdict], 
 
 
 READINGS = {
-    "AIME2024": _reading(mathematics.AIME.ask, _same_number, "math-verify"),
+    "AIME2024": _reading(mathematics.ask_aime, _same_number, "math-verify"),
     "MATH500": _reading(
         lambda question: question.text + "\nEnd with a line of its own: Answer: followed by the final answer.",
         _same_expression,

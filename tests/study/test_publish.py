@@ -1,4 +1,4 @@
-"""The bill before any call, and results that are copied from a run and nowhere else."""
+"""Results are copied from a run and nowhere else."""
 
 from __future__ import annotations
 
@@ -11,22 +11,7 @@ import pytest
 
 from star1lib.errors import UserError
 from star1lib.files import write_json
-from star1lib.study import cost as estimate
-from star1lib.study import profiles as profile
 from star1lib.study import publish, runner, stages, tables
-
-
-def test_the_bill_of_the_papers_scale(repository: Path) -> None:
-    text = estimate.table(profile.load("paper", repository), root=repository)
-    assert "41,000 questions" in text
-    assert "r1/deepseek-ai/DeepSeek-R1" in text
-    for stage in ("classifier", "teacher", "scorer"):
-        assert stage in text
-
-
-def test_a_profile_that_calls_no_model_has_no_bill(repository: Path) -> None:
-    with pytest.raises(UserError, match="call no model"):
-        estimate.table(profile.load("mini", repository), root=repository)
 
 
 def test_publishing_an_unfinished_build_is_refused(repository: Path, tmp_path: Path) -> None:
