@@ -20,7 +20,7 @@ UV := $(shell command -v uv 2>/dev/null)
 INSTALL := $(if $(UV),$(UV) pip install --quiet --python $(PYTHON),$(PYTHON) -m pip install --quiet --disable-pip-version-check)
 STAR1 := $(PYTHON) -m star1lib
 .DEFAULT_GOAL := help
-.PHONY: help env reproduce test test-full attack lint lab figures report view judges cost plan pins slurm preflight publish export serve export-subsets clean benchmarks
+.PHONY: help env reproduce test test-full attack lint lab figures report view judges cost plan pins slurm preflight rehearse publish export serve export-subsets clean benchmarks
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -85,6 +85,9 @@ slurm: $(ENV) ## write the Slurm job file of PROFILE for NODES machines of GPUS 
 
 preflight: $(ENV) ## look for what PROFILE lacks, before the first paid step: sets, templates, keys, pins, disk
 	@$(STAR1) preflight --profile "$(PROFILE)" --models "$(MODELS)"
+
+rehearse: $(ENV) ## run PROFILE end to end with tiny models and roles on loopback: no key, no hub, no GPU, minutes
+	@$(STAR1) rehearse --profile "$(PROFILE)" --models "$(MODELS)"
 
 publish: $(ENV) ## copy a run's small tables and figures to figures/ and show them in the README
 	@$(STAR1) publish --profile "$(PROFILE)"

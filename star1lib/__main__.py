@@ -92,6 +92,15 @@ def _slurm(args: argparse.Namespace) -> None:
     log.info("%s; submit it with: sbatch %s", path, path)
 
 
+def _rehearse(args: argparse.Namespace) -> None:
+    from star1lib.study import profiles, rehearse
+
+    profile = profiles.load(args.profile)
+    profiles.check(profile)
+    page = rehearse.run(profile, _names(args.models), mirror=_mirror())
+    log.info("%s\n%s", page.read_text(encoding="utf-8"), page)
+
+
 def _preflight(args: argparse.Namespace) -> None:
     from star1lib.study import preflight, profiles
 
@@ -192,6 +201,8 @@ def parser() -> argparse.ArgumentParser:
     clustered.add_argument("--hours", type=float, default=24, help="the job's limit (default: 24)")
     looked = add("preflight", _preflight, "look for what is missing before the first paid step")
     looked.add_argument("--models", default="", help="names with commas between (default: all of the profile)")
+    rehearsed = add("rehearse", _rehearse, "run every notebook, model and arm with tiny models and roles on loopback")
+    rehearsed.add_argument("--models", default="", help="names with commas between (default: all of the profile)")
     add("export", _export, "write the selected rows as a dataset in the released schema").add_argument(
         "--out", default="", help="folder to write to (default: build/PROFILE/dataset)"
     )

@@ -31,10 +31,11 @@ def table(out: str | Path, name: str) -> pd.DataFrame:
 
 
 def left_out(out: str | Path) -> dict[str, str]:
-    """The benchmarks that the run `out` could not ask, each with the sentence that says why."""
+    """The benchmarks that the run `out`, or one of its models, could not ask, each with the sentence that says why."""
     from star1lib.evaluation import run
 
-    return run.left_out(Path(out) / "evaluations")
+    folders = [Path(out) / "evaluations", *sorted(Path(out).glob("*/evaluations"))]
+    return {name: why for folder in folders for name, why in run.left_out(folder).items()}
 
 
 def complete(frame: pd.DataFrame, out: str | Path) -> pd.DataFrame:

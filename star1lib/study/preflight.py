@@ -7,8 +7,10 @@ never come, averages over nothing, engines that are not installed, a machine tha
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,14 +33,30 @@ _OTHER_KEYS = {"bedrock", "sagemaker", "hf"}  # their credentials are not one va
 
 def check(profile: Profile, models: Sequence[str] = (), *, mirror: str | None = None) -> None:
     """Raise :class:`UserError` that lists everything missing, a clause each; silent where nothing is."""
+    if wanting := [*faults(profile, models), *lacking(profile, models, mirror=mirror)]:
+        raise refusal(profile, wanting)
+
+
+def refusal(profile: Profile, wanting: Sequence[str]) -> UserError:
+    """All of `wanting` in one sentence."""
+    return UserError(f"{profile.file}: the profile cannot run to its end: {'; '.join(w.rstrip('.') for w in wanting)}.")
+
+
+def faults(profile: Profile, models: Sequence[str] = ()) -> list[str]:
+    """What is wrong with the profile itself, wherever it runs, each with its field and a remedy."""
     builds = profile.each(models)
-    wanting = list(dict.fromkeys([
-        *_keys(profile), *_sets(builds, Path(mirror) if mirror else None), *_averages(profile, builds),
-        *_benign(builds), *_templates(builds), *_engines(builds),
-        *_said(lambda: room.check(profile, models=models)),
+    return list(dict.fromkeys([*_unknown(builds[0]), *_averages(profile, builds), *_benign(builds)]))
+
+
+def lacking(
+    profile: Profile, models: Sequence[str] = (), *, mirror: str | None = None, fetch: bool = True
+) -> list[str]:
+    """What a run lacks on this machine, each with a remedy; without `fetch` nothing is looked for on a network."""
+    builds = profile.each(models)
+    return list(dict.fromkeys([
+        *_keys(profile), *_sets(builds, Path(mirror) if mirror else None, fetch), *_templates(builds),
+        *_engines(builds), *_said(lambda: room.check(profile, models=models)),
     ]))  # fmt: skip
-    if wanting:
-        raise UserError(f"profile '{profile.name}' cannot run to its end: {'; '.join(w.rstrip('.') for w in wanting)}.")
 
 
 def _said(look: Callable[[], Any]) -> Iterator[str]:
@@ -55,7 +73,7 @@ def _keys(profile: Profile) -> Iterator[str]:
         variable = role.api_key_env or f"{service.upper().replace('-', '_')}_API_KEY"
         local = role.provider in roles.LOCAL | _OTHER_KEYS or roles.is_loopback(role.base_url)
         if not local and not os.environ.get(variable, "").strip():
-            yield f"roles.{name}: the environment variable {variable} is not set"
+            yield f"roles.{name}: the environment variable {variable} is not set, export your key in it"
 
 
 def _recipes(build: Profile) -> dict[str, dict[str, Recipe]]:
@@ -66,18 +84,36 @@ def _recipes(build: Profile) -> dict[str, dict[str, Recipe]]:
     }
 
 
-def _sets(builds: Sequence[Profile], mirror: Path | None) -> Iterator[str]:
-    sections = [section for build in builds for section in build.notebooks.values()]
-    asked = [name for section in sections for kind in (*_SETS, "first_sets") for name in section.get(kind, [])]
-    held = builds[0].notebooks.get("01_sources", {}).get("test_sets", [])
-    played = [recipe for build in builds for stage in _recipes(build).values() for recipe in stage.values()]
-    pools = [name for recipe in played if not recipe.checkpoint for name in (recipe.pool, recipe.benign_pool)]
-    for name in dict.fromkeys(asked):
-        if name != BENIGN:
-            with suppress(ConfinementError):  # what cannot be confined here is left out, as the run says
-                yield from _said(lambda name=name: benchmark(name).load(mirror))  # type: ignore[misc]
-    for name in dict.fromkeys([*held, *(pool for pool in pools if pool in sources.SOURCES)]):
-        yield from _said(lambda name=name: sources.load(name, mirror))  # type: ignore[misc]
+def _unknown(build: Profile) -> Iterator[str]:
+    """Training sets that no run could load; unlike the others, one that is not at hand is left out by the run."""
+    for name in build.notebooks.get("01_sources", {}).get("train_sets", []):
+        for said in _said(lambda name=name: sources.source(name)):  # type: ignore[misc]
+            yield f"notebooks.01_sources.train_sets: {said}"
+
+
+def _sets(builds: Sequence[Profile], mirror: Path | None, fetch: bool) -> Iterator[str]:
+    asked: dict[str, str] = {}  # set -> the first field that names it
+    held: dict[str, str] = {}
+    for build in builds:
+        for stage, section in build.notebooks.items():
+            for kind in (*_SETS, "first_sets"):
+                asked |= {name: f"notebooks.{stage}.{kind}" for name in section.get(kind, []) if name not in asked}
+        for stage, recipes in _recipes(build).items():
+            for title, recipe in recipes.items():
+                pools = [] if recipe.checkpoint else [recipe.pool, recipe.benign_pool]
+                held |= {name: f"notebooks.{stage}.variants.{title}" for name in pools
+                         if name in sources.SOURCES and name not in held}  # fmt: skip
+    tests = builds[0].notebooks.get("01_sources", {}).get("test_sets", [])
+    held |= dict.fromkeys(tests, "notebooks.01_sources.test_sets")
+    for name, field in {**held, **asked}.items():
+        source = sources.SOURCES.get(name)
+        local = bool(mirror and source and source.mirror and (mirror / source.mirror).exists())
+        if name == BENIGN or (not fetch and source and source.url and not local):
+            continue
+        look = benchmark(name).load if name in asked else partial(sources.load, name)
+        with suppress(ConfinementError):  # what cannot be confined here is left out, as the run says
+            for said in _said(lambda look=look: look(mirror)):  # type: ignore[misc]
+                yield f"{field}: {said}"
 
 
 def _averages(profile: Profile, builds: Sequence[Profile]) -> Iterator[str]:
@@ -85,7 +121,7 @@ def _averages(profile: Profile, builds: Sequence[Profile]) -> Iterator[str]:
     for build in builds:
         for stage, kind in _NEEDED.items():
             if build.notebooks.get(stage, {}).get(kind, ["by default"]) == []:
-                yield f"{stage}.{kind}: empty, an average over nothing"
+                yield f"notebooks.{stage}.{kind}: empty, an average over nothing, name a benchmark"
 
     ledger = claims.load()
     for build, kind in ((one, kind) for one in builds for kind in _classes(profile, one)):
@@ -97,7 +133,8 @@ def _averages(profile: Profile, builds: Sequence[Profile]) -> Iterator[str]:
                 common = set.intersection(*(asked[name] for names in pair for name in names))
                 if not ledger.averaged("safe", sorted(common)):
                     sides = f"{claim.first} and {claim.second}"
-                    yield f"claim {claim.number}: {sides} share no benchmark, an average over nothing"
+                    yield (f"notebooks.11_figures.claim_roles.{kind}: claim {claim.number}: {sides} share no "
+                           "benchmark, an average over nothing, ask both the same safety_sets")  # fmt: skip
 
 
 def _classes(profile: Profile, build: Profile) -> list[str]:
@@ -131,7 +168,8 @@ def _benign(builds: Sequence[Profile]) -> Iterator[str]:
             for name, recipe in recipes.items():
                 most = min(aside, size)
                 if recipe.benign_pool == "own" and recipe.benign > most:
-                    yield f"{stage}.{name}: {recipe.benign} benign variants asked for, at most {most} can come"
+                    yield (f"notebooks.{stage}.variants.{name}: {recipe.benign} benign variants asked for, at most "
+                           f"{most} can come, ask for fewer or raise benign_for_training and size")  # fmt: skip
 
 
 def _templates(builds: Sequence[Profile]) -> Iterator[str]:
@@ -151,7 +189,8 @@ def _template(name: str) -> None:
                                 if tokenizer.chat_template else False)  # fmt: skip
     text = tokenizer.decode(tokens)
     if "How are you?" not in text or text.rstrip().endswith("How are you?"):
-        raise UserError(f"model '{name}': its chat template is of an unknown kind, it opens no turn of the assistant")
+        raise UserError(f"model '{name}': its chat template is of an unknown kind, it opens no turn of the assistant; "
+                        "correct the template or name another model")  # fmt: skip
 
 
 def _engines(builds: Sequence[Profile]) -> Iterator[str]:
@@ -161,4 +200,7 @@ def _engines(builds: Sequence[Profile]) -> Iterator[str]:
             yield f"serving.python: {how.serving.python} does not exist, run `make serve` once or name another"
         config = TrainConfig.model_validate(build.common.get("training", {}))
         if config.launch and not Path(config.launch).exists():
-            yield f"training.launch: {config.launch} does not exist"
+            yield f"training.launch: {config.launch} does not exist, name a file of params/accelerate/"
+        elif config.launch and not shutil.which("nvidia-smi"):
+            yield ("training.launch: there is no GPU here to share the training out to, run it where there are some; "
+                   "`make plan` says how many")  # fmt: skip

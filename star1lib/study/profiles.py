@@ -31,6 +31,7 @@ from star1lib.study import stages
 from star1lib.training.sft import TrainConfig
 from star1lib.training.variants import BASE, PLAIN, Recipe
 
+DERIVED = "profile.yaml"  # in the build folder of a profile that was made from another one
 RESERVED = ("profile", "out", "mirror", "roles", "selection", "models")
 
 
@@ -135,6 +136,8 @@ class _OnceLoader(yaml.SafeLoader):
 def load(name: str, root: Path = Path()) -> Profile:
     """Read `params/<name>.yaml`; a missing, misspelt or malformed profile is a :class:`UserError`."""
     path = root / stages.PARAMS / f"{plain_name(name, 'profile')}.yaml"
+    if not path.exists() and (derived := root / stages.BUILD / name / DERIVED).exists():
+        path = derived
     if not path.exists():
         known = sorted(file.stem for file in (root / stages.PARAMS).glob("*.yaml"))
         raise UserError(f"profile '{name}': {path} does not exist; {_meant(name, known)}")

@@ -15,7 +15,7 @@ from typing import Any
 
 from star1lib.errors import UserError
 from star1lib.files import read_json, write_json, write_text
-from star1lib.study import figures, profiles, report, stages, tables
+from star1lib.study import figures, profiles, report, runner, stages, tables
 from star1lib.study.display import left_out, readable
 
 FIGURES = Path("figures")
@@ -27,25 +27,27 @@ _PICTURES = (".svg", ".png", ".pdf", ".md", ".tex")
 def publish(name: str, root: Path = Path()) -> list[Path]:
     """Copy tables and figures of the build `name`, write results and page, refresh the README; return the paths.
 
-    Raises :class:`UserError` for a build that is not finished and for a profile with a list of models.
+    Each finished model of a list has a folder of its own beside them. Raises :class:`UserError` for a build that is not
+    finished.
     """
     profile = profiles.load(name, root)
-    if profile.models:
-        raise UserError(
-            f"profile '{name}': the results of a list of models are not published; `make report PROFILE={name}` shows "
-            "them, and a profile with one of them as its common.base_model can be published."
-        )
-    out = root / stages.BUILD / name
+    out, target = root / stages.BUILD / name, root / FIGURES / name
     if not tables.exists(out, "main"):
         raise UserError(f"{out}: not a finished build; run `make reproduce PROFILE={name}` first.")
-    target = root / FIGURES / name
     shutil.rmtree(target, ignore_errors=True)
+    written: list[Path] = []
+    # The page of all comes last: it links to those of its models.
+    for one in (*map(profile.of, runner.finished(profile, root)), profile):
+        written += _publish(one, root / stages.BUILD / one.name, root / FIGURES / one.name)
+    return [*written, refresh(root)]
+
+
+def _publish(profile: profiles.Profile, out: Path, target: Path) -> list[Path]:
     found = [table for table in figures.all_tables() if tables.exists(out, table)]
     written = [_copy(tables.folder(out) / f"{table}.csv", target / "tables" / f"{table}.csv") for table in found]
     pictures = sorted(path for path in (out / "figures").glob("*") if path.suffix in _PICTURES)
     written += [_copy(picture, target / picture.name) for picture in pictures]
-    written.append(write_json(target / RESULTS, results(profile, out)))
-    return [*written, write_page(target), refresh(root)]
+    return [*written, write_json(target / RESULTS, results(profile, out)), write_page(target)]
 
 
 def results(profile: profiles.Profile, out: Path) -> dict[str, Any]:
@@ -101,9 +103,11 @@ def refreshed(text: str, root: Path = Path()) -> str:
 def write_page(build: Path) -> Path:
     """Write the page of a published build, `figures/<profile>/README.md`, from its own tables and pictures."""
     about = read_json(build / RESULTS)
-    lines = [f"# Results of the profile `{build.name}`", "", about["profile"]["about"], "",
+    models = sorted(path.parent.name for path in build.glob(f"*/{RESULTS}"))
+    lines = [f"# Results of the profile `{about['profile']['name']}`", "", about["profile"]["about"], "",
              f"Run on {about['date']}; settings, versions, hashes and machine are in `{RESULTS}`, every table is in "
              "`tables/`. Rates carry 95% intervals, differences are in points. Long tables are folded.",
+             *(["", "By model: " + ", ".join(f"[{model}]({model}/README.md)" for model in models)] if models else []),
              *(f"\n{sentence}" for sentence in about.get("left_out", {}).values())]  # fmt: skip
     rest = sorted(path.stem for path in tables.folder(build).glob("*.csv"))
     for title, names in figures.sections().items():

@@ -6,6 +6,7 @@ every variant, one resumable checkpoint beside them, and, where no GPU is, the s
 
 from __future__ import annotations
 
+import re
 import shutil
 import sys
 import tempfile
@@ -52,13 +53,19 @@ def check(profile: Profile, root: Path = Path(), models: Sequence[str] = ()) -> 
 
 
 def needs(profile: Profile, models: Sequence[str] = ()) -> tuple[float, float]:
-    """GiB on disk and in memory that a whole run of `profile` takes at least; its models train one after another."""
-    kept, largest = 0, 0
+    """GiB on disk and in memory that a whole run of `profile` takes at least; its models train one after another.
+
+    Memory of a training that is shared out over GPUs is judged by :mod:`star1lib.study.plan`, not where there are none.
+    """
+    kept, largest, memory = 0, 0, 0
+    billions = {f"{profile.name}/{one.folder}": one.billions for one in profile.models}
     for one in profile.each(models):
-        parameters = _parameters(str(one.common.get("base_model", checkpoints.SMOLLM2)))
-        kept += parameters * _models(one) * (4 if one.common.get("training", {}).get("dtype") == "float32" else 2)
+        training = one.common.get("training", {})
+        parameters = _parameters(str(one.common.get("base_model", checkpoints.SMOLLM2)), billions.get(one.name))
+        kept += parameters * _models(one) * (4 if training.get("dtype") == "float32" else 2)
         largest = max(largest, parameters)
-    memory = largest * (4 if shutil.which("nvidia-smi") else plan.TRAINING_BYTES)
+        here = 4 if shutil.which("nvidia-smi") else 0 if training.get("launch") else plan.TRAINING_BYTES
+        memory = max(memory, parameters * here)
     return _OTHER_GIB + (kept + largest * _RESUMABLE) / plan.GIB, _LIBRARIES_GIB + memory / plan.GIB
 
 
@@ -71,17 +78,19 @@ def _models(profile: Profile) -> int:
     return count
 
 
-def _parameters(model: str) -> int:
-    """Of the base model, as far as that is known before anything is loaded; 0 for another hub id."""
+def _parameters(model: str, billions: float | None = None) -> int:
+    """Of the base model, as far as that is known before anything is loaded: by its table, its files, or its name."""
     if found := _PARAMETERS.get(model):
         return found
     if shape := plan.known(model):
         return shape.parameters
-    weights = sum(path.stat().st_size for path in Path(model).glob("*.safetensors"))
-    if not weights:
-        return 0
-    config: Any = read_json(Path(model) / "config.json")
-    return weights // (4 if "float32" in (config.get("dtype"), config.get("torch_dtype")) else 2)
+    if weights := sum(path.stat().st_size for path in Path(model).glob("*.safetensors")):
+        config: Any = read_json(Path(model) / "config.json")
+        return weights // (4 if "float32" in (config.get("dtype"), config.get("torch_dtype")) else 2)
+    named = re.search(r"(\d+(?:\.\d+)?)B\b", model, re.IGNORECASE)
+    if not billions and not named:
+        raise UserError(f"model '{model}': its size is not known; give its `billions` in the profile's list of models.")
+    return round(1e9 * (billions or float(named[1] if named else 0)))
 
 
 def memory_limit() -> tuple[float, str]:

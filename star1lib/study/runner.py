@@ -154,12 +154,14 @@ def _write_graph(profile: profiles.Profile, steps: Sequence[stages.Step], root: 
     needed = {step: prerequisites(step, steps, root) for step in steps}
     if profile.policies:
         needed = {step: [*paths, Path(profile.policies)] for step, paths in needed.items()}
+    before: dict[str, str] = {}  # of a build: its stages run one at a time, however many jobs make may run
     for step, target in zip(steps, targets, strict=True):
         lines += [
-            f"{target}: {' '.join(map(str, needed[step]))}",
+            f"{target}: {' '.join(map(str, needed[step]))}{before.get(step.build, '')}",
             f"\t@$(PYTHON) -m star1lib run --profile {step.build} {step.stage.name}",
             "",
         ]
+        before[step.build] = f" | {target}"
     # A module that a fresh checkout no longer has must not stop make with "no rule".
     sources = sorted({str(path) for paths in needed.values() for path in paths})
     lines += [f"{path}:" for path in sources if path not in {str(target) for target in targets}]

@@ -87,11 +87,19 @@ def key_of(rows: Sequence[TrainRow], base: str, config: TrainConfig) -> str:
 
 
 def train(
-    variant: str, rows: Sequence[TrainRow], base: str, folder: Path, config: TrainConfig, *, save_steps: int = 50
+    variant: str,
+    rows: Sequence[TrainRow],
+    base: str,
+    folder: Path,
+    config: TrainConfig,
+    *,
+    save_steps: int = 50,
+    thinking: bool = False,
 ) -> Path:
     """Fine-tune `base` on `rows` and return the checkpoint's folder; trains nothing that is there, under any name.
 
-    Raises :class:`UserError` for an empty training set or a base model that cannot be loaded.
+    With `thinking` the checkpoint's template opens the thinking, as its rows do. Raises :class:`UserError` for an empty
+    training set or a base model that cannot be loaded.
     """
     if not rows:
         raise UserError(f"variant '{variant}': no training rows; look at the selection stage's counts.")
@@ -104,6 +112,8 @@ def train(
     work = folder / f".{variant}-{key}.partial"
     how = fit_launched if config.launch else fit
     history = how(rows, base, work, target.name, config, save_steps)
+    if thinking:
+        checkpoints.open_thinking(work / "final")  # before its files are listed by hash
     shutil.rmtree(target, ignore_errors=True)
     (work / "final").rename(target)
     write_manifest(

@@ -120,9 +120,7 @@ def reasoner(
     """
     thoughtful = [with_thought(row) for row in own_answers(base, prompts, cache=folder)]
     rows = [*arithmetic(settings.arithmetic, config.seed, _pairs(tests)), *thoughtful]
-    checkpoint = train("reasoner", rows, base, folder, config, save_steps=save_steps)
-    checkpoints.open_thinking(checkpoint)
-    return checkpoint
+    return train("reasoner", rows, base, folder, config, save_steps=save_steps, thinking=True)
 
 
 def own_answers(model: str, prompts: Sequence[str], cache: Path, max_tokens: int = MAX_TOKENS) -> list[TrainRow]:

@@ -166,9 +166,8 @@ def train_variants(
             if recipe.steps:
                 per_epoch = -(-len(training) // config.batch_size)
                 config = config.model_copy(update={"epochs": recipe.steps / per_epoch})
-            checkpoint = train(name, training, base.checkpoint, Path(data.models), config, save_steps=save_steps)
-            if recipe.thinking:
-                checkpoints.open_thinking(checkpoint)
+            checkpoint = train(name, training, base.checkpoint, Path(data.models), config,
+                               save_steps=save_steps, thinking=recipe.thinking)  # fmt: skip
             counts = {kind: sum(row.kind == kind for row in training) for kind in ("safety", "benign", stage0.ANCHOR)}
             variants.append(
                 Variant(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import json
 import os
 import shutil
@@ -81,6 +82,16 @@ def test_a_finished_model_stays_when_another_is_run_and_a_changed_one_reruns_alo
     pretend(root, "first", "second")
     would_run(root, "first")
     assert list(io.read_json(root / runner.params_file("two", "11_figures"))["models"]) == ["first", "second"]
+
+
+def test_many_jobs_of_make_run_models_beside_each_other_and_a_models_stages_in_turn(root: Path) -> None:
+    would_run(root)
+    graph = (root / "build" / "two" / "graph.mk").read_text(encoding="utf-8")
+    rules = {line.split(":")[0]: line.partition(" | ")[2] for line in graph.splitlines() if ".ipynb: " in line}
+    for step, after in itertools.pairwise(stages.steps("two", ["first", "second"])):
+        target, before = (str(runner.executed(one.build, one.stage.name)) for one in (after, step))
+        assert rules[target] == (before if step.build == after.build else rules[target]) and before not in rules[before]
+    assert rules[str(runner.executed("two/second", "05_first"))] == ""
 
 
 def test_a_damaged_table_of_one_model_reruns_that_model_alone(root: Path) -> None:

@@ -56,6 +56,8 @@ def test_a_profile_that_can_run_is_let_through(root: Path) -> None:
         ({"roles": {"teacher": {"model": "openai-api/deepseek/r1", "base_url": "https://x.example/v1"}}},
          "DEEPSEEK_API_KEY is not set"),
         ({"common__training__launch": "params/accelerate/none.yaml"}, "training.launch: .*none.yaml does not exist"),
+        ({"common__training__launch": "params/accelerate/fsdp2.yaml"}, "training.launch: there is no GPU here"),
+        ({"notebooks__01_sources__train_sets": ["GPTFuz"]}, "01_sources.train_sets: .* did you mean 'GPTFuzz'"),
         ({"common__evaluation__engine": "vllm"}, "run `make serve` once"),
         ({"notebooks__05_sft__variants__theirs": {"checkpoint": "owner/model"}}, "no pin of a hub model recorded"),
     ],
@@ -63,7 +65,8 @@ def test_a_profile_that_can_run_is_let_through(root: Path) -> None:
 def test_planted_faults(root: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], sentence: str) -> None:
     for variable in ("OPENAI_API_KEY", "DEEPSEEK_API_KEY"):
         monkeypatch.delenv(variable, raising=False)
-    with pytest.raises(UserError, match=sentence) as caught:
+    monkeypatch.setattr(preflight.shutil, "which", lambda name: None)
+    with pytest.raises(UserError, match=rf"^params/mine.yaml: .*{sentence}") as caught:
         preflight.check(planted(root, **changes))
     assert "\n" not in str(caught.value)
 
@@ -93,5 +96,5 @@ def test_a_disk_that_is_too_small_is_found(root: Path, monkeypatch: pytest.Monke
 def test_everything_is_said_at_once(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     changes = {"roles": {"scorer": {"model": "openai/m"}}, "notebooks__07_reasoning__reasoning_sets": []}
-    with pytest.raises(UserError, match=r"OPENAI_API_KEY is not set; .*an average over nothing"):
+    with pytest.raises(UserError, match=r"an average over nothing, .*; roles.scorer: .*OPENAI_API_KEY is not set"):
         preflight.check(planted(root, **changes))

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from star1lib.errors import UserError
-from star1lib.study import publish, tables
+from star1lib.files import write_json
+from star1lib.study import publish, runner, stages, tables
 
 
 def test_publishing_an_unfinished_build_is_refused(repository: Path, tmp_path: Path) -> None:
@@ -70,10 +71,23 @@ def test_every_measured_number_in_the_readme_comes_from_a_published_table(reposi
     assert not re.findall(r"\d[\d.]*(?:%| points?\b)", findings)
 
 
-def test_a_list_of_models_is_not_published(repository: Path, tmp_path: Path) -> None:
+def test_a_list_of_models_is_published_with_a_page_for_each(repository: Path, tmp_path: Path) -> None:
     (tmp_path / "params").mkdir()
     mini = (repository / "params" / "mini.yaml").read_text(encoding="utf-8")
     (tmp_path / "params" / "two.yaml").write_text(mini + "\nmodels: [tiny, smollm2]\n")
-    with pytest.raises(UserError, match=r"'two': the results of a list of models are not published; `make report"):
+    (tmp_path / "README.md").touch()
+    with pytest.raises(UserError, match="not a finished build"):
         publish.publish("two", tmp_path)
-    assert not (tmp_path / "figures").exists()
+    out = tmp_path / "build" / "two"
+    for build in (out, out / "tiny"):
+        tables.write(build, "main", [{"who": "ours", "value": 0.5, "low": 0.1, "high": 0.9, "n": 4}])
+        tables.write(build, "safety", [{"variant": build.name, "value": 0.5}])
+    for stage in (stage.name for stage in stages.STAGES if stage.per_model):
+        (tmp_path / runner.executed("two/tiny", stage)).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / runner.executed("two/tiny", stage)).touch()
+    why = "HumanEval is left out: its code cannot be confined here."
+    write_json(out / "tiny" / "evaluations" / "left_out.json", {"HumanEval": why})
+    publish.publish("two", tmp_path)
+    page, own = (tmp_path / "figures" / "two" / name for name in ("README.md", "tiny/README.md"))
+    assert "By model: [tiny](tiny/README.md)" in page.read_text() and why in page.read_text()
+    assert own.read_text().startswith("# Results of the profile `two/tiny`") and not (page.parent / "smollm2").exists()

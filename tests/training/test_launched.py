@@ -12,6 +12,7 @@ import yaml
 
 from star1lib import files as io
 from star1lib.errors import UserError
+from star1lib.study import standins
 from star1lib.training import sft
 from star1lib.training.rows import TrainRow
 
@@ -26,29 +27,18 @@ def config(**changes: Any) -> sft.TrainConfig:
     return sft.TrainConfig.model_validate({**settings, **changes})
 
 
-# Accelerate shares models out by FSDP on accelerators alone; torch's FSDP2 itself runs on a CPU too. Each launched
-# process imports this: it has the state say FSDP, and ends both processes at a step where a test asks for it.
-SITE = """
-import os
+# Each launched process ends at a step where a test asks for it.
+DYING = """
 if "LOCAL_RANK" in os.environ:
     import accelerate.optimizer
-    import accelerate.state
-    from accelerate.utils import DistributedType
 
-    plain, step, steps = accelerate.state.AcceleratorState.__init__, accelerate.optimizer.AcceleratedOptimizer.step, []
-
-    def shared(self, *args, fsdp_plugin=None, **rest):
-        plain(self, *args, fsdp_plugin=fsdp_plugin, **rest)
-        if self.distributed_type == DistributedType.MULTI_CPU:
-            self.distributed_type, self.fsdp_plugin = DistributedType.FSDP, fsdp_plugin
-            accelerate.state.PartialState._shared_state["distributed_type"] = DistributedType.FSDP
+    step, steps = accelerate.optimizer.AcceleratedOptimizer.step, []
 
     def dying(self, *args, **rest):
         steps.append(step(self, *args, **rest))
         if str(len(steps)) == os.environ.get("DIE_AT_STEP"):
             os._exit(9)
 
-    accelerate.state.AcceleratorState.__init__ = shared
     accelerate.optimizer.AcceleratedOptimizer.step = dying
 """
 
@@ -57,7 +47,7 @@ if "LOCAL_RANK" in os.environ:
 def launch(tmp_path: Path, repository: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """The committed FSDP2 configuration on two processes of this CPU."""
     (tmp_path / "site").mkdir()
-    (tmp_path / "site" / "sitecustomize.py").write_text(SITE, encoding="utf-8")
+    (tmp_path / "site" / "sitecustomize.py").write_text(standins.FSDP_ON_CPU + DYING, encoding="utf-8")
     paths = [str(tmp_path / "site"), str(repository), os.environ.get("PYTHONPATH", "")]
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(paths))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")

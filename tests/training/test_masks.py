@@ -4,7 +4,7 @@ Checked there: the prompt is the family's template with its generation prompt an
 thinking included, carries loss, the end of the turn last; nothing stands twice. A reasoning model's template has
 opened the thinking with `<think>` and one newline, so its rows go on right behind these two tokens.
 
-The templates below are our own, of the shape that each family publishes; the published ones give the same rows. Where
+The templates are our own, of the shape that each family publishes; the published ones give the same rows. Where
 a family's own tokenizer is not at hand a small one splits as it does, on words, digits and newlines.
 """
 
@@ -19,31 +19,12 @@ import pytest
 
 from star1lib.models import chat, checkpoints
 from star1lib.records import Example
+from star1lib.study.standins import LLAMA, LLAMA_TOKENS, QWEN, QWEN_TOKENS, R1, R1_TOKENS
 from star1lib.training.rows import mask_of, rows, tokenize
 
 MASKS = Path(__file__).with_name("masks.txt")
 EXAMPLE = Example(id="lock", question="Name 12 ways into a lock.", source="s", category=["Self-Harm"], teacher="t",
                   thinking="It's not theirs.\n\nSo I decline.", answer="I can't help.\nCall 110.")  # fmt: skip
-# Thinking of earlier turns is cut off, this turn's is opened.
-R1 = (
-    "{{ bos_token }}{% for m in messages %}{% if m.role == 'user' %}<｜User｜>{{ m.content }}"
-    "{% else %}<｜Assistant｜>{{ m.content.split('</think>')[-1] }}<｜end▁of▁sentence｜>{% endif %}{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<｜Assistant｜><think>\n' }}{% endif %}"
-)
-CHATML = (
-    "{% for m in [{'role': 'system', 'content': '%s'}] + messages %}"
-    "{{ '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>\n' }}{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
-)
-LLAMA = (
-    "{{ bos_token }}{% for m in [{'role': 'system', 'content':"
-    "'Cutting Knowledge Date: December 2023\nToday Date: 26 Jul 2024\n\n'}] + messages %}"
-    "{{ '<|start_header_id|>' + m.role + '<|end_header_id|>\n\n' + m.content + '<|eot_id|>' }}{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<|start_header_id|>assistant<|end_header_id|>\n\n' }}{% endif %}"
-)
-QWEN = CHATML.replace("%s", "You are Qwen, created by Alibaba Cloud. You are a helpful assistant.")
-R1_TOKENS = ["<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>", "<｜User｜>", "<｜Assistant｜>", "<think>", "</think>"]
-LLAMA_TOKENS = ["<|begin_of_text|>", "<|eot_id|>", "<|start_header_id|>", "<|end_header_id|>"]
 
 
 class Family(NamedTuple):
@@ -59,7 +40,7 @@ class Family(NamedTuple):
 FAMILIES = {
     "R1-Distill-Qwen": Family(R1, "deepseek-r1-distill", R1_TOKENS, ""),
     "R1-Distill-Llama": Family(R1, "deepseek-r1-distill", R1_TOKENS),
-    "Qwen2.5-Instruct": Family(QWEN, "qwen2.5-instruct", ["<|im_end|>", "<|im_start|>"], "", begins=False),
+    "Qwen2.5-Instruct": Family(QWEN, "qwen2.5-instruct", QWEN_TOKENS, "", begins=False),
     "Llama-3.1-Instruct": Family(LLAMA, "llama3.1-instruct", LLAMA_TOKENS),
     "SmolLM2-Instruct": Family("", "smollm2-instruct", [], begins=False),
 }

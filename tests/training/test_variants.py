@@ -13,7 +13,7 @@ from star1lib import files as io
 from star1lib.errors import UserError
 from star1lib.models import chat, checkpoints, embed
 from star1lib.records import Example, Question, Scores, question_id
-from star1lib.training import stage0, variants
+from star1lib.training import sft, stage0, variants
 from star1lib.training.rows import TrainRow, rows, split_benign, tokenize
 from star1lib.training.variants import Bases, Recipe, TrainingData
 
@@ -107,7 +107,7 @@ def test_seeds_steps_and_what_the_table_says(selection: Path, bases: Bases, tmp_
 
 
 def test_a_trained_checkpoint_carries_the_template_that_it_is_asked_with(
-    selection: Path, bases: Bases, tmp_path: Path
+    selection: Path, bases: Bases, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What any server makes of the folder alone is the prompt of the training rows, whatever the recipe."""
     thinker = tinymodel.save(tmp_path / "thinker", 1)
@@ -117,7 +117,10 @@ def test_a_trained_checkpoint_carries_the_template_that_it_is_asked_with(
         f"{base}_{thinking}": {"base": base, "thinking": thinking, "rows": 2}
         for base in ("base", "thinker") for thinking in (True, False)
     }  # fmt: skip
-    trained, _ = variants.train_variants(recipes, data(selection, both), SETTINGS)
+    asked = (recipes, data(selection, both), SETTINGS)
+    trained, _ = variants.train_variants(*asked)
+    monkeypatch.setattr(sft, "fit", None)
+    assert variants.train_variants(*asked)[0] == trained, "a second time nothing is trained"
     for one in trained:
         tokenizer = checkpoints.load_tokenizer(one.checkpoint)
         asked = [{"role": "user", "content": "question 0"}]
