@@ -9,7 +9,6 @@ each response is kept as it comes, so a killed evaluation goes on from there.
 from __future__ import annotations
 
 import logging
-import os
 import re
 import shutil
 from collections import Counter
@@ -42,7 +41,7 @@ from star1lib.files import (
     write_stage,
 )
 from star1lib.models import checkpoints
-from star1lib.models.clients import guarded, without_key
+from star1lib.models.clients import environment, guarded, without_key
 from star1lib.models.roles import is_loopback, models, served
 from star1lib.models.roles import load as load_roles
 from star1lib.models.serving import Server, serve
@@ -138,7 +137,7 @@ def _guard(runs: Sequence[_Run], how: Evaluation, players: Mapping[str, Any]) ->
     variable = role.api_key_env or f"{service.upper()}_API_KEY"
     port = urlsplit(role.base_url or "").port
     serving = _serve(name, how, name=name, port=port, key_variable=variable)
-    with serving as server, _environment(variable, server.api_key):
+    with serving as server, environment({variable: server.api_key}):
         yield
 
 
@@ -366,7 +365,7 @@ class _Run:
         if server:  # Inspect would start with few calls at once and feel its way up
             limits["max_connections"] = self.how.serving.max_num_seqs
         # Inspect caches responses in a folder that belongs to this evaluation and to nothing else.
-        with _environment("INSPECT_CACHE_DIR", str(self._kept())):
+        with environment({"INSPECT_CACHE_DIR": str(self._kept())}):
             [done] = run_inspect(
                 task,
                 model=model,
@@ -451,20 +450,6 @@ def _judge(log: EvalLog, task: Task) -> EvalLog:
     scored = score(log, task.scorer, model="none", action="overwrite", display="none", copy=False)  # type: ignore[arg-type]
     write_eval_log(scored, scored.location)
     return scored
-
-
-@contextmanager
-def _environment(variable: str, value: str) -> Iterator[None]:
-    """Have an environment variable set for as long as a block lasts."""
-    before = os.environ.get(variable)
-    os.environ[variable] = value
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[variable]
-        else:
-            os.environ[variable] = before
 
 
 def _read_log(path: Path) -> EvalLog | None:

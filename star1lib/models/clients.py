@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from star1lib.errors import UserError, shorten
@@ -89,13 +89,18 @@ async def _bounded(response: Any) -> None:
     response.stream = Stream()
 
 
-@contextlib.contextmanager
-def no_proxy(role: Role) -> Iterator[None]:
+def no_proxy(role: Role) -> contextlib.AbstractContextManager[None]:
     """A proxy of the environment cannot reach this machine's own loopback."""
     names = ("NO_PROXY", "no_proxy") if is_loopback(role.base_url) else ()
-    before = {name: os.environ.get(name) for name in names}
-    for name, value in before.items():
-        os.environ[name] = ",".join(filter(None, (value, "127.0.0.1", "localhost", "::1")))
+    here = "127.0.0.1,localhost,::1"
+    return environment({name: ",".join(filter(None, (os.environ.get(name), here))) for name in names})
+
+
+@contextlib.contextmanager
+def environment(values: Mapping[str, str]) -> Iterator[None]:
+    """Have environment variables set for as long as a block lasts."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
     try:
         yield
     finally:

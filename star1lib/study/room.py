@@ -87,10 +87,12 @@ def _parameters(model: str, billions: float | None = None) -> int:
     if weights := sum(path.stat().st_size for path in Path(model).glob("*.safetensors")):
         config: Any = read_json(Path(model) / "config.json")
         return weights // (4 if "float32" in (config.get("dtype"), config.get("torch_dtype")) else 2)
-    named = re.search(r"(\d+(?:\.\d+)?)B\b", model, re.IGNORECASE)
-    if not billions and not named:
-        raise UserError(f"model '{model}': its size is not known; give its `billions` in the profile's list of models.")
-    return round(1e9 * (billions or float(named[1] if named else 0)))
+    if billions:
+        return round(1e9 * billions)
+    if named := re.search(r"(\d+(?:\.\d+)?)([BM])\b", model, re.IGNORECASE):
+        return round(float(named[1]) * (1e9 if named[2] in "bB" else 1e6))
+    raise UserError(f"model '{model}': its size is not known; name a folder with its weights, or list it under "
+                    "`models:` with its `billions`.")  # fmt: skip
 
 
 def memory_limit() -> tuple[float, str]:

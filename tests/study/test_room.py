@@ -102,8 +102,9 @@ def test_a_model_of_ones_own_is_measured(mini: profiles.Profile, tmp_path: Path)
 
 def test_a_hub_model_outside_the_table_is_sized_by_its_list_or_its_name() -> None:
     assert room._parameters("owner/Large-7B-Chat") == 7_000_000_000 and room._parameters("o/Small-1.5b") == 1.5e9
+    assert room._parameters("o/Tiny-360M-Instruct") == 360e6
     assert room._parameters("somebody/unknown", 3) == 3_000_000_000
-    with pytest.raises(UserError, match="model 'somebody/unknown': its size is not known; give its `billions`"):
+    with pytest.raises(UserError, match=r"'somebody/unknown': its size is not known; name a folder .* its `billions`"):
         room._parameters("somebody/unknown")
 
 

@@ -35,8 +35,9 @@ _FOREIGN = [(re.compile(rf"\b(?:{_any(_KNOWN[name]['words'])})\b|{_any(_KNOWN[na
             for name, plainly in (("sorry", " i am sorry "), ("cannot", " i cannot help "))]  # fmt: skip
 _CONTRACTIONS = [(re.compile(pattern), replacement) for pattern, replacement in _KNOWN["contractions"]]
 STOP = frozenset(_KNOWN["stop"].split())
-_SHAPES = [re.compile(source) for source in _KNOWN["shapes"].values()]
-CURT, TURN, NEGATION, PIECE, SALUTATION, OWN, _MARKUP, _LEAD = _SHAPES
+_SHAPES = {name: re.compile(source) for name, source in _KNOWN["shapes"].items()}
+CURT, TURN, NEGATION, PIECE = (_SHAPES[name] for name in ("curt", "turn", "negation", "piece"))
+SALUTATION, OWN, _MARKUP, _LEAD = (_SHAPES[name] for name in ("salutation", "own", "markup", "lead"))
 
 LIMIT = 6000  # characters of an answer that are read: its first and last halves when it is longer
 _LOOKALIKE = str.maketrans("аеорсухіјѕԁһɡαορνκιτυᴀɪ", "aeopcyxijsdhgaopvkituai")
