@@ -124,7 +124,7 @@ def of_forced(measure: Measure) -> Measure:
 
     def view(answer: Answer) -> Answer | None:
         said = Thought("", answer.forced or "", "none")
-        return None if answer.forced is None else replace(answer, thought=said, cut_off=False)
+        return None if answer.forced is None else replace(answer, thought=said, cut_off=False, closed=False)
 
     return replace(measure, metric="forced", view=view)
 
