@@ -323,12 +323,13 @@ def _losses(data: Data) -> Any:
     import seaborn as sns
 
     frame, colours = data["losses"], _palette(data)
-    canvas, (axes,) = _canvas(6.8, 3.2)
+    canvas, (axes,) = _canvas(8.4, 3.2)
     smooth = frame.assign(loss=frame.groupby("variant")["loss"].transform(lambda loss: loss.ewm(span=5).mean()))
     shared: dict[str, Any] = {"x": "epoch", "y": "loss", "hue": "variant", "palette": colours, "ax": axes}
     sns.lineplot(frame, alpha=0.25, lw=1, legend=False, **shared)
     sns.lineplot(smooth, lw=2, **shared)
     axes.set(title="Training loss (thin: each step, thick: smoothed)", ylabel="loss on the answer, nats per token")
+    sns.move_legend(axes, "upper left", bbox_to_anchor=(1, 1), title="")
     return canvas
 
 
