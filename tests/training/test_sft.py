@@ -67,6 +67,14 @@ def moved(tiny: str, work: Path, dtype: str) -> tuple[float, float]:
     return float(everything.norm()), float((everything != 0).float().mean())
 
 
+def test_a_lora_adapter_is_merged_into_the_weights(tiny: str, tmp_path: Path) -> None:
+    pytest.importorskip("peft")
+    chosen = config(lora_rank=2, learning_rate=1e-2)
+    before, after = weights(Path(tiny)), weights(train.train("low", ROWS, tiny, tmp_path, chosen))
+    moved = {name for name, tensor in before.items() if not tensor.equal(after[name])}
+    assert moved == {name for name in before if "_proj" in name}
+
+
 def test_auto_takes_the_arithmetic_that_the_machine_has(monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 
