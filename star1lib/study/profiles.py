@@ -13,7 +13,7 @@ import difflib
 import json
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -205,6 +205,8 @@ def check(profile: Profile, root: Path = Path()) -> None:
     for section in (profile.common, *profile.notebooks.values()):
         for key, value in section.items():
             _check_value(key, value, where)
+    if not profile.models:
+        _check_compared(profile, declared, where)
     everywhere = {key for parameters in declared.values() for key in parameters}
     for key, value in profile.common.items():
         owners = [parameters for parameters in declared.values() if key in parameters]
@@ -315,7 +317,7 @@ def _check_models(profile: Profile, where: Path) -> None:
         declared |= set(_variants(build, where))
     known = claims.load().roles()
     for field, role, names in _compared(profile):
-        if role and role not in known:
+        if role not in known:
             _refuse(f"{where}: {field}", f"no role '{role}'; {_meant(role, known)}"[:-1])
         for name in names:
             if re.sub(_SEED, "", name.partition("+")[0]) not in declared:
@@ -334,16 +336,26 @@ def _variants(build: Profile, where: Path) -> dict[str, Any]:
 
 
 def _compared(profile: Profile) -> Iterator[tuple[str, str, list[str]]]:
-    """Wherever the profile compares variants: the field, a role of the paper's claims if one is named, the variants."""
-    for build in profile.builds():
-        for stage, section in build.notebooks.items():
-            yield f"{stage}.beside", "", section.get("beside", [])
-            yield f"{stage}.pairs", "", [name for pair in section.get("pairs", []) for name in pair]
+    """What the last notebook compares: the field, a role of the paper's claims, the variants that play it."""
     last = profile.notebooks.get("11_figures", {})
     by_kind = {f"claim_roles.{kind}": played for kind, played in last.get("claim_roles", {}).items()}
     for field, played in {**by_kind, "printed_roles": last.get("printed_roles", {})}.items():
         for role, names in played.items():
             yield field, role, names
+
+
+def _check_compared(profile: Profile, declared: Mapping[str, Mapping[str, Any]], where: Path) -> None:
+    """Variants that a notebook compares are ones that the profile makes, its notebooks' defaults included."""
+
+    def given(stage: str, key: str) -> Any:
+        return profile.notebooks.get(stage, {}).get(key, declared[stage].get(key, []))
+
+    made = {BASE, PLAIN, *(name for stage in declared for name in given(stage, "variants"))}
+    pairs = {f"{where}: 09_thinking.pairs": [name for pair in given("09_thinking", "pairs") for name in pair]}
+    for place, names in {**pairs, f"{where}: 08_data_quality.beside": given("08_data_quality", "beside")}.items():
+        for name in names:
+            if re.sub(r"_seed\d+$", "", name) not in made:
+                _refuse(f"{place} ({profile.name})", f"no variant '{name}'; {_meant(name, sorted(made))}"[:-1])
 
 
 def _priced(profile: Profile) -> dict[str, Any]:

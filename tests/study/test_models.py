@@ -154,11 +154,11 @@ def test_a_misspelt_model_and_an_unknown_arm_are_one_sentence(root: Path) -> Non
         ("star1_with_benign: {benign: 915}", "star1: {benign: 915}",
          r"10_over_refusal.variants.star1: another notebook has a variant of that name and another recipe"),
         ("star1_with_benign: {benign: 915}", "star1_seed2: {benign: 915}", "star1_seed2: a variant of another seed"),
-        ("beside: [star1]", "beside: [star2]", r"08_data_quality.beside: no variant 'star2'; did you mean 'star1'"),
+        ("beside: [star1]", "beside: [star2]", r"08_data_quality.beside .*: no variant 'star2'; did you mean 'star1'"),
         ("medium: [medium_released]}", "medium: [medium_relased]}", "printed_roles: no variant 'medium_relased'; did"),
         ("high: [star1], medium", "hihg: [star1], medium", "claim_roles.reasoning: no role 'hihg'; did you"),
         ("  11_figures:", "  09_thinking: {pairs: [[star1, star1_nothink]]}\n  11_figures:",
-         "09_thinking.pairs: no variant 'star1_nothink'; did you mean 'star1_no_thinking'"),
+         r"09_thinking.pairs .*: no variant 'star1_nothink'; did you mean 'star1_no_thinking'"),
     ],
 )  # fmt: skip
 def test_arms_that_hide_each_other_and_comparisons_of_unknown_ones(
