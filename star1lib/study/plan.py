@@ -43,7 +43,7 @@ ASSUMED = (
 class Card:
     """An accelerator: memory in GiB, bf16 peak in TFLOP/s without sparsity, memory speed in GB/s (makers' sheets).
 
-    `usd` is about what an hour of it is rented for; whoever rents it knows better.
+    `usd` is an assumed price of an hour, from no price list: whoever rents one knows better.
     """
 
     name: str
@@ -274,7 +274,7 @@ def table(plans: Sequence[ModelPlan], card: Card, gpus: int, usd_per_gpu_hour: f
     parts = [frame.iloc[:, :place], frame[["model", *frame.columns[place:]]]]
     memory, work = (tables.markdown(part.rename(columns=titles)) for part in parts)
     hours = sum(one.gpu_hours for one in plans)
-    whose = "about what it is rented for" if usd_per_gpu_hour is None else "as given"
+    whose = "assumed, USD= gives yours" if usd_per_gpu_hour is None else "as given"
     summed = f"{hours:.0f} GPU hours on {gpus} x {card.name}, {hours * usd:,.0f} USD at {usd:g} an hour ({whose})."
     return "\n".join(
         ["GiB on each card:", "", *memory, "", "For all variants of a model:", "", *work, "", summed, ASSUMED]
