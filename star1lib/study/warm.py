@@ -25,9 +25,10 @@ VARIABLE = "STAR1_WARM"  # names the socket on which the warm process listens
 _SERVE = "--serve"
 # Not matplotlib: a kernel chooses its backend before the import.
 MODULES = (
-    "datasets", "inspect_ai.log", "inspect_ai.model", "ipykernel.kernelapp", "openai.resources.chat", "pandas",
-    "papermill", "scipy.stats", "sentence_transformers", "sklearn.linear_model", "statsmodels.stats.multitest",
-    "transformers.models.llama.modeling_llama", "transformers.models.qwen2.modeling_qwen2", "trl.trainer.sft_trainer",
+    "acp", "datasets", "fastapi", "inspect_ai.log", "inspect_ai.model", "ipykernel.kernelapp", "openai.resources.chat",
+    "pandas", "papermill", "scipy.stats", "sentence_transformers", "sklearn.linear_model",
+    "statsmodels.stats.multitest", "transformers.models.llama.modeling_llama",
+    "transformers.models.qwen2.modeling_qwen2", "trl.trainer.sft_trainer",
 )  # fmt: skip
 
 
@@ -50,10 +51,12 @@ def python(environment: Mapping[str, str]) -> Iterator[tuple[str, dict[str, str]
         kernel.parent.mkdir(parents=True)
         words = [str(client), "-m", "ipykernel_launcher", "-f", "{connection_file}"]
         kernel.write_text(json.dumps({"argv": words, "display_name": "Python 3 (ipykernel)", "language": "python"}))
-        given = {**environment, VARIABLE: str(Path(folder, "line")), "JUPYTER_PATH": folder}
+        # The second is read by Jupyter, the third by torch's launcher.
+        given = {**environment, VARIABLE: str(Path(folder, "line")), "JUPYTER_PATH": folder, "PYTHON_EXEC": str(client)}
         server.bind(given[VARIABLE])
         server.listen(64)
-        clean = {key: value for key, value in environment.items() if key != "PYTHONPATH"}  # each client has its own
+        # Each client has its own path. Bars are a terminal's or a notebook's from tqdm's import on, so there are none.
+        clean = {key: value for key, value in environment.items() if key != "PYTHONPATH"} | {"TQDM_DISABLE": "1"}
         command = [sys.executable, "-P", __file__, _SERVE, str(server.fileno())]
         process = subprocess.Popen(command, env=clean, stdin=subprocess.PIPE, pass_fds=[server.fileno()],
                                    start_new_session=True)  # fmt: skip
@@ -82,7 +85,8 @@ def _serve(server: socket.socket) -> list[Any] | None:
     import importlib
 
     for module in MODULES:
-        importlib.import_module(module)
+        with contextlib.suppress(ImportError):  # then it is for whoever needs it to say so
+            importlib.import_module(module)
     gc.freeze()  # shared memory stays shared
     forks: dict[int, tuple[int, socket.socket]] = {}  # a descriptor of the process -> its id, the line to its client
     while True:
@@ -138,6 +142,8 @@ def _run(words: list[str], folder: str, environment: dict[str, str]) -> None:
     os.environ.update(environment)
     os.environ.pop("JPY_PARENT_PID", None)  # a kernel's parent is the client, who ends with it
     sys.path[:0] = [folder, *filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))]
+    with contextlib.suppress(ImportError):
+        import sitecustomize  # noqa: F401
     sys.argv = words[1:]
     runpy.run_module(words[1], run_name="__main__", alter_sys=True)
 
@@ -152,5 +158,7 @@ if __name__ == "__main__":
             _run(*fork)
     elif sys.argv[1] == "-m":
         sys.exit(_call(sys.argv[1:]))
+    elif sys.argv[1:3] == ["-u", "-m"]:  # a launcher's way: what is written is not held back
+        sys.exit(_call(sys.argv[2:]))
     else:
         os.execv(sys.executable, [sys.executable, *sys.argv[1:]])

@@ -30,10 +30,13 @@ def test_a_module_finds_its_arguments_folder_environment_and_streams(
         import os, sys, threading
         print(sys.argv[1:], os.getcwd(), os.environ["MINE"], __name__, sys.stdin.read(), threading.active_count())
         print(*sorted({"torch", "trl", "inspect_ai", "matplotlib", "star1lib"} & {*sys.modules}), file=sys.stderr)
+        import tqdm.auto
+        print(sum(tqdm.auto.tqdm([1, 2])))
         sys.exit(3)
     """, "a b", "c")  # fmt: skip
     said, complained = process.communicate("typed")
     assert said.split("\n")[0] == f"['a b', 'c'] {tmp_path} ö __main__ typed 1"
+    assert said.split("\n")[1] == "3", "and no bar beside it"
     assert complained == "inspect_ai torch trl\n" and process.returncode == 3
 
 

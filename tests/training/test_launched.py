@@ -12,7 +12,7 @@ import yaml
 
 from star1lib import files as io
 from star1lib.errors import UserError
-from star1lib.study import standins
+from star1lib.study import standins, warm
 from star1lib.training import sft
 from star1lib.training.rows import TrainRow
 
@@ -44,8 +44,13 @@ if "LOCAL_RANK" in os.environ:
 
 
 @pytest.fixture
-def launch(tmp_path: Path, repository: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+def launch(
+    tmp_path: Path, repository: Path, monkeypatch: pytest.MonkeyPatch, warm_python: tuple[str, dict[str, str]]
+) -> str:
     """The committed FSDP2 configuration on two processes of this CPU."""
+    for name in (warm.VARIABLE, "PYTHON_EXEC"):
+        if name in warm_python[1]:
+            monkeypatch.setenv(name, warm_python[1][name])
     (tmp_path / "site").mkdir()
     (tmp_path / "site" / "sitecustomize.py").write_text(standins.FSDP_ON_CPU + DYING, encoding="utf-8")
     paths = [str(tmp_path / "site"), str(repository), os.environ.get("PYTHONPATH", "")]
