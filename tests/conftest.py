@@ -76,6 +76,14 @@ def tiny() -> Path:
 
 
 @pytest.fixture(scope="session")
+def small(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A smaller one still, a few thousand weights, for what trains or generates; no test changes it."""
+    import tinymodel
+
+    return str(tinymodel.save(tmp_path_factory.mktemp("small")))
+
+
+@pytest.fixture(scope="session")
 def warm_python() -> Iterator[tuple[str, dict[str, str]]]:
     """A Python whose imports are done, for the tests that run notebooks by make, and the environment that it needs."""
     from star1lib.study import warm

@@ -1,4 +1,4 @@
-"""Training on TRL with a tiny model: the loss, the cache, the resume, and the sentence for an empty set."""
+"""Training on TRL with a small model: the loss, the cache, the resume, and the sentence for an empty set."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import tinymodel
 
 from star1lib import files as io
 from star1lib.errors import UserError
@@ -30,11 +29,6 @@ ROWS = [
 ]
 
 
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return str(tinymodel.save(tmp_path_factory.mktemp("tiny")))
-
-
 def config(**changes: Any) -> train.TrainConfig:
     return train.TrainConfig.model_validate({**SETTINGS, **changes})
 
@@ -54,24 +48,24 @@ def test_defaults_are_the_papers() -> None:
     assert (arguments.bf16, arguments.max_grad_norm, arguments.gradient_accumulation_steps) == (True, 0.0, 128)
 
 
-def moved(tiny: str, work: Path, dtype: str) -> tuple[float, float]:
+def moved(small: str, work: Path, dtype: str) -> tuple[float, float]:
     """How far a run at the paper's rate moves the weights, and the share of them that moved at all."""
     import torch
 
-    before, _ = model.load(tiny)
+    before, _ = model.load(small)
     chosen = config(dtype=dtype, learning_rate=1e-5, schedule="constant", warmup_ratio=0.0, epochs=4)
-    after = train.run(ROWS, tiny, work, "moved", chosen, 50).model
+    after = train.run(ROWS, small, work, "moved", chosen, 50).model
     assert next(after.parameters()).dtype == torch.float32
     steps = [(new - old).detach() for new, old in zip(after.parameters(), before.parameters(), strict=True)]
     everything = torch.cat([step.flatten() for step in steps])
     return float(everything.norm()), float((everything != 0).float().mean())
 
 
-def test_bfloat16_arithmetic_moves_the_weights_as_far_as_float32(tiny: str, tmp_path: Path) -> None:
+def test_bfloat16_arithmetic_moves_the_weights_as_far_as_float32(small: str, tmp_path: Path) -> None:
     import torch
 
-    full, _ = moved(tiny, tmp_path / "full", "float32")
-    mixed, share = moved(tiny, tmp_path / "mixed", "bfloat16")
+    full, _ = moved(small, tmp_path / "full", "float32")
+    mixed, share = moved(small, tmp_path / "mixed", "bfloat16")
     assert mixed == pytest.approx(full, rel=0.05)
     # Weights of bfloat16 would not move at all by steps this small.
     weight = torch.full((1000,), 0.05, dtype=torch.bfloat16)
@@ -81,14 +75,14 @@ def test_bfloat16_arithmetic_moves_the_weights_as_far_as_float32(tiny: str, tmp_
     assert torch.equal(weight, start) and share > 0.9
 
 
-def test_one_vote_an_example(tiny: str, tmp_path: Path) -> None:
+def test_one_vote_an_example(small: str, tmp_path: Path) -> None:
     """Rows of one and of many answer tokens weigh alike: the logged loss is the mean of the rows' own losses."""
     import torch
 
     rows = [ROWS[0].model_copy(update={"id": "long", "completion": "word " * 40}), ROWS[1]]
     chosen = config(votes="example", micro_batch_size=1, epochs=1)
-    loss = train.run(rows, tiny, tmp_path, "votes", chosen, 50).state.log_history[0]["loss"]
-    network, tokenizer = model.load(tiny)
+    loss = train.run(rows, small, tmp_path, "votes", chosen, 50).state.log_history[0]["loss"]
+    network, tokenizer = model.load(small)
     own = []
     for row in rows:
         tokens = tokenize(row, tokenizer, 96)
@@ -101,22 +95,22 @@ def test_one_vote_an_example(tiny: str, tmp_path: Path) -> None:
 
 
 def test_a_prompt_that_leaves_no_room_is_left_out_by_id(
-    tiny: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    small: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     long = ROWS[0].model_copy(update={"id": "too-long", "prompt": "word " * 200})
-    train.run([long, *ROWS[1:]], tiny, tmp_path / "a", "room", config(epochs=1), 50)
+    train.run([long, *ROWS[1:]], small, tmp_path / "a", "room", config(epochs=1), 50)
     assert "too-long" in caplog.text
     with pytest.raises(UserError, match="raise max_length"):
-        train.run([long], tiny, tmp_path / "b", "room", config(epochs=1), 50)
+        train.run([long], small, tmp_path / "b", "room", config(epochs=1), 50)
 
 
-def test_trains_once_and_learns(tiny: str, tmp_path: Path) -> None:
-    first = train.train("variant", ROWS, tiny, tmp_path, config())
+def test_trains_once_and_learns(small: str, tmp_path: Path) -> None:
+    first = train.train("variant", ROWS, small, tmp_path, config())
     losses = [entry["loss"] for entry in train.history(first)]
     assert len(losses) == 6
     assert losses[-1] < losses[0]
     stamp = (first / io.MANIFEST).stat().st_mtime_ns
-    assert train.train("variant", ROWS, tiny, tmp_path, config()) == first
+    assert train.train("variant", ROWS, small, tmp_path, config()) == first
     assert (first / io.MANIFEST).stat().st_mtime_ns == stamp
     assert not list(tmp_path.glob(".*partial"))
     manifest = io.read_json(first / io.MANIFEST)
@@ -124,25 +118,25 @@ def test_trains_once_and_learns(tiny: str, tmp_path: Path) -> None:
     assert manifest["kinds"] == {"safety": 6}
 
 
-def test_name_changes_with_rows_settings_and_base(tiny: str) -> None:
+def test_name_changes_with_rows_settings_and_base(small: str) -> None:
     keys = {
-        train.key_of(ROWS, tiny, config()),
-        train.key_of(ROWS[1:], tiny, config()),
-        train.key_of(ROWS, tiny, config(learning_rate=2e-3)),
+        train.key_of(ROWS, small, config()),
+        train.key_of(ROWS[1:], small, config()),
+        train.key_of(ROWS, small, config(learning_rate=2e-3)),
         train.key_of(ROWS, "tiny", config()),
-        train.key_of(ROWS, tiny, config(joined=True)),
+        train.key_of(ROWS, small, config(joined=True)),
     }
     assert len(keys) == 5
 
 
 @pytest.mark.attack("kills")
 def test_a_killed_run_goes_on_and_ends_at_the_same_weights(
-    tiny: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    small: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import torch
 
     chosen = config()
-    undisturbed = weights(train.train("variant", ROWS, tiny, tmp_path / "a", chosen, save_steps=2))
+    undisturbed = weights(train.train("variant", ROWS, small, tmp_path / "a", chosen, save_steps=2))
 
     class Killed(BaseException):
         pass
@@ -163,14 +157,14 @@ def test_a_killed_run_goes_on_and_ends_at_the_same_weights(
 
     monkeypatch.setattr(train, "_progress", killer)
     with pytest.raises(Killed):
-        train.train("variant", ROWS, tiny, tmp_path / "b", chosen, save_steps=2)
+        train.train("variant", ROWS, small, tmp_path / "b", chosen, save_steps=2)
     [work] = (tmp_path / "b").glob(".*partial")
     assert not list((tmp_path / "b").glob("variant-*"))
     torn = work / "checkpoint-99"
     shutil.copytree(work / "checkpoint-4", torn)
     (torn / "trainer_state.json").write_text('{"half')
     monkeypatch.setattr(train, "_progress", real)
-    resumed = weights(train.train("variant", ROWS, tiny, tmp_path / "b", chosen, save_steps=2))
+    resumed = weights(train.train("variant", ROWS, small, tmp_path / "b", chosen, save_steps=2))
     for name, tensor in undisturbed.items():
         assert torch.allclose(tensor, resumed[name], atol=1e-6), name
 
@@ -186,8 +180,8 @@ def test_batches_are_a_plain_shuffle_whatever_the_lengths() -> None:
 
 
 @pytest.mark.attack("damaged files")
-def test_a_damaged_checkpoint_is_no_trained_one(tiny: str, tmp_path: Path) -> None:
-    folder = train.train("variant", ROWS[:2], tiny, tmp_path, config(epochs=1))
+def test_a_damaged_checkpoint_is_no_trained_one(small: str, tmp_path: Path) -> None:
+    folder = train.train("variant", ROWS[:2], small, tmp_path, config(epochs=1))
     assert train._complete(folder)
     whole = {path: path.read_bytes() for path in folder.iterdir()}
     [weights] = folder.glob("*.safetensors")
@@ -205,7 +199,7 @@ def test_a_damaged_checkpoint_is_no_trained_one(tiny: str, tmp_path: Path) -> No
             path.write_bytes(whole[path])
             assert train._complete(folder)
     weights.write_bytes(damages[weights][2])
-    assert train.train("variant", ROWS[:2], tiny, tmp_path, config(epochs=1)) == folder
+    assert train.train("variant", ROWS[:2], small, tmp_path, config(epochs=1)) == folder
     assert train._complete(folder) and weights.read_bytes() != damages[weights][2]
 
 
