@@ -292,7 +292,7 @@ class _Run:
     def _generation(self) -> dict[str, Any]:
         budget = self.how.generation.budget(self.benchmark.name, self.benchmark.kind, self.variant.thinking)
         said = {"max_tokens": budget, "repetition_penalty": self.how.generation.repetition_penalty}
-        engine = "" if self.remote or self.how.engine == "own" else self.how.engine
+        engine = "" if self.remote or self.how.engine == "transformers" else self.how.engine
         switched = {
             "engine": engine,
             "start": self.how.start,

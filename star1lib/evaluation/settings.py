@@ -91,8 +91,8 @@ class Serving(Record):
 class Evaluation(Record):
     """What a profile says of its evaluations.
 
-    `limits` caps a benchmark's questions (a seeded sample; all without an entry). `engine` says who generates: this
-    library's own decoding, or a vLLM server that is started for each checkpoint as `serving` says.
+    `limits` caps a benchmark's questions (a seeded sample; all without an entry). `engine` says who generates:
+    transformers in this process, or a vLLM server that is started for each checkpoint as `serving` says.
 
     `judge_text` is what judges read: the answer after the thinking, or the full response, thinking included, closed or
     not, as in the paper; the answer's own label then stands beside it (metric `safe_answer`). `reading` is how final
@@ -108,7 +108,7 @@ class Evaluation(Record):
 
     generation: Generation = Generation()
     limits: dict[str, Tokens] = Field(default_factory=dict)
-    engine: Literal["own", "vllm"] = "own"
+    engine: Literal["transformers", "vllm"] = "transformers"
     serving: Serving = Serving()
     judge_text: Literal["answer", "full"] = "answer"
     reading: Literal["ours", "upstream"] = "ours"

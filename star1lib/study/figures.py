@@ -450,7 +450,8 @@ FIGURES: dict[str, Figure] = {
                               "over_refusal_differences", "over_refusal_disagree", "over_seeds"),
     "dose": Figure(
         "Dose and response", "Recipes that differ in one dose (benign rows in % of all, rows at equal steps, learning "
-        "rate): means over seeds, lines from the lowest to the highest seed.", _dose, ("dose",), (), ("dose",)),
+        "rate, LoRA rank): means over seeds, lines from the lowest to the highest seed.",
+        _dose, ("dose",), (), ("dose",)),
 }  # fmt: skip
 
 

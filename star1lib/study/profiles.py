@@ -13,7 +13,7 @@ import difflib
 import json
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -204,6 +204,8 @@ def check(profile: Profile, root: Path = Path()) -> None:
     for section in (profile.common, *profile.notebooks.values()):
         for key, value in section.items():
             _check_value(key, value, where)
+    if not profile.models:
+        _check_compared(profile, declared, where)
     everywhere = {key for parameters in declared.values() for key in parameters}
     for key, value in profile.common.items():
         owners = [parameters for parameters in declared.values() if key in parameters]
@@ -313,6 +315,20 @@ def _check_models(profile: Profile, where: Path) -> None:
         for name in (name for names in played.values() for name in names):
             if re.sub(r"(_seed\d+)?(\+.*)?$", "", name) not in declared:
                 _refuse(f"{where}: claim_roles.{kind}", f"no variant '{name}'; {_meant(name, sorted(declared))}"[:-1])
+
+
+def _check_compared(profile: Profile, declared: Mapping[str, Mapping[str, Any]], where: Path) -> None:
+    """Variants that a notebook compares are ones that the profile makes, its notebooks' defaults included."""
+
+    def given(stage: str, key: str) -> Any:
+        return profile.notebooks.get(stage, {}).get(key, declared[stage].get(key, []))
+
+    made = {BASE, PLAIN, *(name for stage in declared for name in given(stage, "variants"))}
+    pairs = {f"{where}: 09_thinking.pairs": [name for pair in given("09_thinking", "pairs") for name in pair]}
+    for place, names in {**pairs, f"{where}: 08_data_quality.beside": given("08_data_quality", "beside")}.items():
+        for name in names:
+            if re.sub(r"_seed\d+$", "", name) not in made:
+                _refuse(f"{place} ({profile.name})", f"no variant '{name}'; {_meant(name, sorted(made))}"[:-1])
 
 
 def _priced(profile: Profile) -> dict[str, Any]:

@@ -129,7 +129,7 @@ def _settings(given: Mapping[str, Any], tiny: Callable[[str], str]) -> dict[str,
             made[key] = {**value, **_TRAINING}
         elif key == "evaluation":
             generation = {**value.get("generation", {}), **_GENERATION}
-            made[key] = {**value, "generation": generation, "limits": _LIMITS, "engine": "own", "serving": {}}
+            made[key] = {**value, "generation": generation, "limits": _LIMITS, "engine": "transformers", "serving": {}}
         elif key == "variants":
             made[key] = {name: _recipe(recipe, tiny) for name, recipe in value.items()}
         elif key == "stage0" and value:
@@ -250,7 +250,7 @@ def _page(
         ("arms", f"{trained} trained, {len(recipes) - trained} released checkpoints asked", "what any of them learns"),
         ("training", f"two processes under FSDP2 (gloo): {launched}; one process: the others",
          "GPU kernels, NCCL, DeepSpeed, several machines, batches of 128, resuming after a kill"),
-        ("generation", f"{engine}our own decoding for the others" if made.served else f"{engine}our own decoding",
+        ("generation", f"{engine}transformers for the others" if made.served else f"{engine}transformers",
          "vLLM on GPUs, split over them, and at the paper's lengths" if made.served else "vLLM"),
         ("roles", ", ".join(f"{role} {count} calls" for role, count in sorted(calls.items())) or "none is a model",
          "the real models, their keys, prices and limits; prompts: upstream"),

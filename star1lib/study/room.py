@@ -62,7 +62,7 @@ def needs(profile: Profile, models: Sequence[str] = ()) -> tuple[float, float]:
     for one in profile.each(models):
         training = one.common.get("training", {})
         parameters = _parameters(str(one.common.get("base_model", checkpoints.SMOLLM2)), billions.get(one.name))
-        kept += parameters * _models(one) * (4 if training.get("dtype") == "float32" else 2)
+        kept += parameters * _models(one) * (2 if training.get("dtype", "bfloat16") == "bfloat16" else 4)
         largest = max(largest, parameters)
         here = 4 if shutil.which("nvidia-smi") else 0 if training.get("launch") else plan.TRAINING_BYTES
         memory = max(memory, parameters * here)

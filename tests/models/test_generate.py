@@ -1,4 +1,4 @@
-"""Batched generation against the library's own: same tokens, whatever joins, leaves or runs out of memory."""
+"""Batched generation against the model asked token by token: the same, whatever leaves or runs out of memory."""
 
 from __future__ import annotations
 
@@ -8,11 +8,10 @@ from transformers import GPT2Config, LlamaConfig, LlamaForCausalLM, Qwen2Config,
 from transformers import GPT2LMHeadModel as Gpt2
 
 from star1lib.errors import UserError
-from star1lib.models import decode, generate
+from star1lib.models import generate
 from star1lib.models.generate import Generation, Settings
 
 VOCABULARY = 97
-BIG = 1 << 30
 
 
 def shape(**more):
@@ -52,6 +51,10 @@ MODELS = {
         ),
     ),
     "qwen2": lambda: build(Qwen2ForCausalLM, Qwen2Config(**shape())),
+    "gpt2": lambda: build(
+        Gpt2,
+        GPT2Config(vocab_size=VOCABULARY, n_positions=64, n_embd=32, n_layer=2, n_head=2, initializer_range=0.3),
+    ),
 }
 
 
@@ -89,35 +92,18 @@ def tokens(results: list[Generation]) -> list[list[int]]:
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_logits_equal_the_models(name):
-    model = MODELS[name]()
-    assert decode.supports(model)
-    asked = prompts(4, first=(5, 6, 7))
-    with torch.inference_mode():
-        stepper = decode.Decoder(model, [5, 6, 7], 8, 16, BIG)
-        got = stepper.join(asked)
-        for prompt, row in zip(asked, got, strict=True):
-            torch.testing.assert_close(row, model(torch.tensor([prompt])).logits[0, -1], atol=2e-4, rtol=1e-4)
-        got = stepper.step(torch.tensor([9, 10, 11, 12]))
-        for prompt, token, row in zip(asked, (9, 10, 11, 12), got, strict=True):
-            whole = model(torch.tensor([[*prompt, token]])).logits[0, -1]
-            torch.testing.assert_close(row, whole, atol=2e-4, rtol=1e-4)
-
-
-@pytest.mark.parametrize("own", [True, False])
 @pytest.mark.parametrize("penalty", [1.0, 1.2])
-def test_batches_do_not_change_a_token(llama, own, penalty, monkeypatch):
-    monkeypatch.setattr(decode, "supports", lambda model: own)
-    asked = prompts()
-    stop = {2, *range(60, 64)}
-    wanted = reference(llama, asked, 24, penalty, stop)
+def test_batches_do_not_change_a_token(name, penalty, monkeypatch):
+    model, asked, stop = MODELS[name](), prompts(), {2, *range(60, 64)}
+    wanted = reference(model, asked, 24, penalty, stop)
+    monkeypatch.setattr(generate, "ROUND", 5)
     for batch in (1, 3, 64):
-        got = generate.generate(llama, asked, Settings(24, penalty), stop_ids=stop, batch_size=batch)
+        got = generate.generate(model, asked, Settings(24, penalty), stop_ids=stop, batch_size=batch)
         assert tokens(got) == wanted
         assert [result.prompt_tokens for result in got] == [len(prompt) for prompt in asked]
         ended = ["stop" if made[-1] in stop else "max_tokens" for made in wanted]
         assert [result.stop_reason for result in got] == ended
-        assert "stop" in ended and (penalty > 1 or "max_tokens" in ended)
+        assert name != "llama" or ("stop" in ended and (penalty > 1 or "max_tokens" in ended))
 
 
 def test_equals_the_librarys_generate(llama):
@@ -130,86 +116,68 @@ def test_equals_the_librarys_generate(llama):
         assert whole[0, len(prompt) :].tolist() == result.tokens
 
 
-def test_an_architecture_without_a_fast_way():
-    config = GPT2Config(vocab_size=VOCABULARY, n_positions=64, n_embd=32, n_layer=2, n_head=2, initializer_range=0.3)
-    model = build(Gpt2, config)
-    assert not decode.supports(model)
-    asked = prompts(6)
-    assert tokens(generate.generate(model, asked, Settings(9), stop_ids={2}, batch_size=4)) == reference(
-        model, asked, 9, stop={2}
-    )
-
-
-def test_little_memory_halves_the_batch_and_keeps_every_prompt(llama, caplog, monkeypatch):
-    asked = prompts()
-    wanted = reference(llama, asked, 30)
-    per_token = 2 * 2 * 2 * 8 * 4
-    monkeypatch.setattr(generate, "cache_bytes", lambda: per_token * 50 * 3)
-    got = generate.generate(llama, asked, Settings(30), stop_ids=set(), batch_size=8)
-    assert tokens(got) == wanted
-    assert "out of memory" in caplog.text
-    monkeypatch.setattr(generate, "cache_bytes", lambda: per_token * 10)
-    with pytest.raises(UserError, match="single prompt"):
-        generate.generate(llama, asked, Settings(30), stop_ids=set())
-
-
-def test_out_of_memory_in_the_middle_of_a_step(llama, monkeypatch):
-    asked = prompts()
-    wanted = reference(llama, asked, 10, 1.2)
-    step, calls = decode.Decoder.step, []
-
-    def failing(self, chosen):
-        calls.append(self.rows)
-        if len(calls) in (4, 9):
-            raise torch.OutOfMemoryError("CUDA out of memory")
-        return step(self, chosen)
-
-    monkeypatch.setattr(decode.Decoder, "step", failing)
-    reported = []
-    got = generate.generate(
-        llama,
-        asked,
-        Settings(10, 1.2),
-        stop_ids=set(),
-        batch_size=8,
-        on_done=lambda index, _: reported.append(index),
-    )
-    assert tokens(got) == wanted
-    assert sorted(reported) == list(range(len(asked)))
-    assert max(calls[9:]) <= 2
-
-
-def test_the_librarys_batch_is_halved_too(llama, monkeypatch):
-    asked = prompts()
-    wanted = reference(llama, asked, 10)
+def test_finished_rows_leave_the_batch(llama, monkeypatch):
     whole, sizes = llama.generate, []
 
-    def failing(ids, **settings):
+    def counted(ids, **settings):
         sizes.append(len(ids))
-        if len(ids) > 3:
+        return whole(ids, **settings)
+
+    monkeypatch.setattr(llama, "generate", counted)
+    monkeypatch.setattr(generate, "ROUND", 4)
+    generate.generate(llama, prompts(), Settings(24), stop_ids=set(range(60, 64)))
+    assert sizes == sorted(sizes, reverse=True)
+    assert sizes[0] == 11 > sizes[-1]
+
+
+def test_memory_for_keys_and_values_bounds_the_batch(llama, monkeypatch):
+    asked, sizes, whole = prompts(), [], llama.generate
+    monkeypatch.setattr(llama, "generate", lambda ids, **how: sizes.append(len(ids)) or whole(ids, **how))
+    token = 2 * 2 * 2 * 8 * 4  # keys and values, two layers, two heads of eight numbers, float32
+    longest = max(map(len, asked)) + 10
+    monkeypatch.setattr(generate, "cache_bytes", lambda device: 3 * token * longest)
+    assert tokens(generate.generate(llama, asked, Settings(10), stop_ids=set())) == reference(llama, asked, 10)
+    assert max(sizes) == 3
+
+
+def test_out_of_memory_halves_the_batch_and_keeps_what_was_made(llama, monkeypatch, caplog):
+    asked = prompts()
+    wanted = reference(llama, asked, 10, 1.2)
+    whole, calls, reported = llama.generate, [], []
+
+    def failing(ids, **settings):
+        calls.append(tuple(ids.shape))
+        if len(calls) == 2 or len(ids) > 4:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return whole(ids, **settings)
 
-    monkeypatch.setattr(decode, "supports", lambda model: False)
     monkeypatch.setattr(llama, "generate", failing)
-    assert tokens(generate.generate(llama, asked, Settings(10), stop_ids=set(), batch_size=8)) == wanted
-    assert sizes == [8, 4, 2, 2, 2, 2, 2, 1]
+    monkeypatch.setattr(generate, "ROUND", 4)
+    how = {"stop_ids": set(), "batch_size": 4, "on_done": lambda index, _: reported.append(index)}
+    assert tokens(generate.generate(llama, asked, Settings(10, 1.2), **how)) == wanted
+    assert sorted(reported) == list(range(len(asked)))
+    assert calls[2] == (2, calls[1][1])  # the two longest go on from the fourth token
+    assert "going on with 2 sequences" in caplog.text
+    monkeypatch.setattr(llama, "generate", lambda *_, **__: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        generate.generate(llama, asked, Settings(10), stop_ids=set())
 
 
-def test_other_errors_pass(llama, monkeypatch):
-    def broken(self, chosen):
-        raise RuntimeError("shapes differ")
+def test_one_prompt_that_does_not_fit_is_named(llama, monkeypatch):
+    def failing(ids, **settings):
+        raise RuntimeError("[enforce fail] can't allocate memory")
 
-    monkeypatch.setattr(decode.Decoder, "step", broken)
-    with pytest.raises(RuntimeError, match="shapes differ"):
+    monkeypatch.setattr(llama, "generate", failing)
+    with pytest.raises(UserError, match="single prompt"):
         generate.generate(llama, prompts(), Settings(4), stop_ids=set())
 
 
-@pytest.mark.parametrize("own", [True, False])
-def test_the_models_window_is_a_stop_reason(llama, own, monkeypatch):
-    monkeypatch.setattr(decode, "supports", lambda model: own)
-    long = [3] * 256
-    got = generate.generate(llama, [long, [4] * 250, [5, 6]], Settings(20), stop_ids=set())
+@pytest.mark.parametrize("name", MODELS)
+def test_the_models_window_is_a_stop_reason(name):
+    model = MODELS[name]()
+    window = model.config.max_position_embeddings
+    long = [[3] * window, [4] * (window - 6), [5, 6]]
+    got = generate.generate(model, long, Settings(20), stop_ids=set())
     assert [result.stop_reason for result in got] == ["model_length", "model_length", "max_tokens"]
     assert [len(result.tokens) for result in got] == [0, 6, 20]
 
@@ -222,28 +190,3 @@ def test_bad_input_is_named(llama):
         Settings(0)
     with pytest.raises(UserError, match="repetition_penalty"):
         Settings(3, 0)
-
-
-def test_common_prefix_leaves_every_prompt_a_token():
-    assert generate.common_prefix([[1, 2, 3], [1, 2, 4, 5]]) == [1, 2]
-    assert generate.common_prefix([[1, 2], [1, 2]]) == [1]
-    assert generate.common_prefix([[7], [1, 2]]) == []
-    assert generate.common_prefix([[7, 8]]) == []
-
-
-def test_gaps_are_filled_from_the_end():
-    assert generate._fill_gaps([0, 2, 3, 5]) == [0, 5, 2, 3]
-    assert generate._fill_gaps([]) == []
-
-
-def test_the_best_token_in_two_rounds_is_the_first_of_the_largest():
-    draw = torch.Generator().manual_seed(0)
-    logits = torch.randn(5, 1024, generator=draw)
-    logits[0, [300, 700]] = 9.0
-    logits[1, [301, 302]] = 9.0
-    logits[2] = float("-inf")
-    logits[2, 3] = 0.0
-    assert decode.best(logits).tolist() == logits.argmax(-1).tolist()
-    assert decode.best(logits)[:3].tolist() == [300, 301, 3]
-    odd = torch.randn(3, 1001, generator=draw)
-    assert decode.best(odd).tolist() == odd.argmax(-1).tolist()

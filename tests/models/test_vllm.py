@@ -109,7 +109,7 @@ def thinker(tmp_path) -> Path:
     return folder
 
 
-def test_a_study_by_vllm_has_the_items_of_own_decoding(thinker, tmp_path):
+def test_a_study_by_vllm_has_the_items_of_transformers(thinker, tmp_path):
     variants = [base_variant(checkpoints.SMOLLM2), base_variant(str(thinker), "trained")]
     assert [variant.thinking for variant in variants] == [False, True]
     data = os.environ.get("STAR1_DATA")
@@ -120,14 +120,14 @@ def test_a_study_by_vllm_has_the_items_of_own_decoding(thinker, tmp_path):
         "serving": {"python": str(PYTHON), "dtype": "float32", "timeout": 3600},
     }
     found, spent = {}, {}
-    for engine in ("own", "vllm"):
+    for engine in ("transformers", "vllm"):
         begin = os.times()
         found[engine] = evaluate(
             variants, sets, {**how, "engine": engine}, folder=tmp_path / engine, seed=0, mirror=data,
             benign=[Question.make(text, "corpus") for text in QUESTIONS],
         )  # fmt: skip
         spent[engine] = sum(os.times()[:4]) - sum(begin[:4])
-    pairs = list(zip(found["own"], found["vllm"], strict=True))
+    pairs = list(zip(found["transformers"], found["vllm"], strict=True))
     other = [(mine, theirs) for mine, theirs in pairs if mine != theirs]
     print(f"{len(pairs) - len(other)} of {len(pairs)} items equal; CPU s with starts: {spent}")
     for mine, theirs in other:

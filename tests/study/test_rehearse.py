@@ -136,7 +136,7 @@ def test_a_rehearsal_is_the_same_profile_at_the_smallest_size(root: Path) -> Non
     served = rehearse.derive(paper, [LLAMA, QWEN], url="http://127.0.0.1:1", root=root)
     assert served.served == f"paper/{QWEN}"
     engines = {name: served.profile.of(name).common["evaluation"]["engine"] for name in (LLAMA, QWEN)}
-    assert engines == {LLAMA: "own", QWEN: "vllm"}
+    assert engines == {LLAMA: "transformers", QWEN: "vllm"}
 
 
 def section(name: str, **changes: Any) -> Any:

@@ -61,6 +61,24 @@ def moved(small: str, work: Path, dtype: str) -> tuple[float, float]:
     return float(everything.norm()), float((everything != 0).float().mean())
 
 
+def test_a_lora_adapter_is_merged_into_the_weights(small: str, tmp_path: Path) -> None:
+    pytest.importorskip("peft")
+    chosen = config(lora_rank=2, learning_rate=1e-2)
+    before, after = weights(Path(small)), weights(train.train("low", ROWS, small, tmp_path, chosen))
+    moved = {name for name, tensor in before.items() if not tensor.equal(after[name])}
+    assert moved == {name for name in before if "_proj" in name}
+
+
+def test_auto_takes_the_arithmetic_that_the_machine_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    for able, chosen in (({"avx512_bf16": True}, "bfloat16"), ({"avx2": True}, "float32")):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda able=able: able)
+        assert train.of_this_machine(config(dtype="auto")).dtype == chosen
+    assert train.of_this_machine(config(dtype="bfloat16")).dtype == "bfloat16"
+
+
 def test_bfloat16_arithmetic_moves_the_weights_as_far_as_float32(small: str, tmp_path: Path) -> None:
     import torch
 
