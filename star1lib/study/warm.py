@@ -90,7 +90,8 @@ def _serve(server: socket.socket) -> list[Any] | None:
     gc.freeze()  # shared memory stays shared
     forks: dict[int, tuple[int, socket.socket]] = {}  # a descriptor of the process -> its id, the line to its client
     while True:
-        ready = select.select([0, server, *forks, *(line for _, line in forks.values())], [], [])[0]
+        heard: list[Any] = [0, server, *forks, *(line for _, line in forks.values())]
+        ready = select.select(heard, [], [])[0]
         if 0 in ready:
             return None
         for descriptor, (process, line) in list(forks.items()):
