@@ -12,6 +12,7 @@ GPU ?= H100-80
 GPUS ?= 8
 NODES ?= 1
 HOURS ?= 24
+USD ?=
 MODELS ?=
 VLLM := .venv-vllm
 NVIDIA := $(shell command -v nvidia-smi 2>/dev/null)
@@ -74,8 +75,8 @@ judges: $(ENV) ## fit the offline judges again from STAR1_DATA and measure their
 cost: $(ENV) ## what making the data would cost under PROFILE, before any call
 	@$(STAR1) cost --profile "$(PROFILE)"
 
-plan: $(ENV) ## memory, GPU hours and disk of PROFILE on GPUS cards named GPU, before anything starts
-	@$(STAR1) plan --profile "$(PROFILE)" --gpu $(GPU) --gpus $(GPUS) --models "$(MODELS)"
+plan: $(ENV) ## memory, tokens, GPU hours, disk and dollars of PROFILE on GPUS cards named GPU, at USD an hour of one
+	@$(STAR1) plan --profile "$(PROFILE)" --gpu $(GPU) --gpus $(GPUS) --models "$(MODELS)" $(if $(USD),--usd $(USD))
 
 pins: $(ENV) ## record revision and hashes of every hub model that PROFILE names, from your own access
 	@$(STAR1) pins --profile "$(PROFILE)"

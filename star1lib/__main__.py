@@ -163,7 +163,10 @@ def _subsets(args: argparse.Namespace) -> None:
 
 
 def _names(text: str) -> list[str]:
-    return [name.strip() for name in text.split(",") if name.strip()]
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    if text.strip() and not names:
+        raise UserError(f"MODELS: '{text}' names no model; give names with commas between, or leave it out for all.")
+    return names
 
 
 def _mirror() -> str | None:
@@ -193,7 +196,7 @@ def parser() -> argparse.ArgumentParser:
     planned.add_argument("--gpu", default="H100-80", help="a card: A100-80, H100-80, ... (default: H100-80)")
     planned.add_argument("--gpus", type=int, default=8, help="how many of them (default: 8)")
     planned.add_argument("--models", default="", help="names with commas between (default: the profile's)")
-    planned.add_argument("--usd", type=float, help="price of one GPU for an hour")
+    planned.add_argument("--usd", type=float, help="price of one GPU for an hour (default: an assumed one, printed)")
     clustered = add("slurm", _slurm, "write the Slurm job file of a profile")
     clustered.add_argument("--models", default="", help="names with commas between (default: all of the profile)")
     clustered.add_argument("--nodes", type=int, default=1, help="how many machines (default: 1)")

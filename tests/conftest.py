@@ -84,16 +84,6 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture(scope="session")
-def warm_python() -> Iterator[tuple[str, dict[str, str]]]:
-    """A Python whose imports are done, for the tests that run notebooks by make, and the environment that it needs."""
-    from star1lib.study import warm
-
-    kept = {key: value for key, value in os.environ.items() if key not in ("STAR1_DATA", "MAKEFLAGS", "MAKELEVEL")}
-    with warm.python(kept) as made:
-        yield made
-
-
-@pytest.fixture(scope="session")
 def mirror() -> Path:
     """The mirror of the public data; tests that need it are skipped without it."""
     named = os.environ.get("STAR1_DATA")

@@ -80,11 +80,18 @@ def join_thinking(thinking: str, answer: str) -> str:
 
 
 def opens_thinking(tokenizer: Any) -> bool:
-    """True when the model's chat template ends the prompt inside the thinking."""
+    """True when the model's chat template ends the prompt inside the thinking; without one a :class:`UserError`."""
+    _check_template(tokenizer)
     probe = tokenizer.apply_chat_template(
         [{"role": "user", "content": "x"}], tokenize=False, add_generation_prompt=True
     )
     return bool(probe.rstrip().endswith("<think>"))
+
+
+def _check_template(tokenizer: Any) -> None:
+    if not getattr(tokenizer, "chat_template", None):
+        name = getattr(tokenizer, "name_or_path", "")
+        raise UserError(f"model '{name}': its tokenizer has no chat template; take a model that was tuned for chat.")
 
 
 def prompt_tokens(tokenizer: Any, messages: Sequence[dict[str, str]], thinking: bool = False) -> list[int]:
@@ -93,8 +100,7 @@ def prompt_tokens(tokenizer: Any, messages: Sequence[dict[str, str]], thinking: 
     The template brings its own special tokens, so none are added a second time. The opening tag is
     tokenized by itself, as in training.
     """
-    if not getattr(tokenizer, "chat_template", None):
-        raise UserError("the tokenizer has no chat template; evaluate a model that was tuned for chat.")
+    _check_template(tokenizer)
     text = tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True)
     opened = text.rstrip().endswith("<think>")
     if opened and not thinking:

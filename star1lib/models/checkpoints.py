@@ -195,12 +195,17 @@ def load(name: str, dtype: str = "float32") -> tuple[Any, Any]:
     where = resolve(name)
     try:
         tokenizer = AutoTokenizer.from_pretrained(where)
-        model = AutoModelForCausalLM.from_pretrained(where, dtype=getattr(torch, dtype))
-    except (OSError, ValueError) as err:
+        model, told = AutoModelForCausalLM.from_pretrained(where, dtype=getattr(torch, dtype), output_loading_info=True)
+    except (OSError, ValueError, RuntimeError) as err:
         raise UserError(
             f"model '{name}': cannot be loaded ({str(err).splitlines()[0]}); give a folder with a checkpoint, "
             "a hub id you can reach, 'smollm2', or 'tiny' for a rehearsal."
         ) from err
+    # transformers fills in what is missing with random weights, drops what is too much, and only prints that.
+    if odd := sorted(map(str, {*told["missing_keys"], *told["unexpected_keys"]})):
+        raise UserError(f"model '{name}': its weights are of another architecture than its config.json says "
+                        f"({model.config.model_type}): {len(odd)} tensors do not fit, such as {odd[0]}; take both from "
+                        "one checkpoint.")  # fmt: skip
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     return model, tokenizer

@@ -1,15 +1,17 @@
 """The plan before the run: memory, tokens, GPU hours, disk and dollars of each model and stage, before anything starts.
 
 Memory of a full fine-tune is 16 bytes a parameter (fp32 masters, gradients and two Adam moments), shared out over the
-GPUs, plus one gathered layer, the activations that checkpointing keeps, and the logits of one micro-batch. Time is
-arithmetic over what the card can do at an assumed share of its peak; generation is bound by reading weights and cache.
-Every assumption is a constant here and is printed with the plan. Nothing is measured by this module.
+GPUs where training is launched on them, plus one gathered layer, the activations that checkpointing keeps, and the
+logits of one micro-batch. Time is arithmetic over what the card can do at an assumed share of its peak; generation is
+bound by reading weights and cache. Every assumption is a constant here and is printed with the plan. Nothing is
+measured by this module.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from star1lib.collection import sources
@@ -17,9 +19,10 @@ from star1lib.errors import UserError
 from star1lib.evaluation.settings import PAPER_REASONING_TOKENS, Evaluation, Generation, Kind
 from star1lib.study import tables
 from star1lib.study.profiles import Profile
-from star1lib.training.sft import TrainConfig
+from star1lib.training.sft import TrainConfig, accumulation
 
-TRAINING_BYTES = 16  # a parameter: fp32 weight, gradient, two Adam moments
+STATES = {"weights": 4, "gradients": 4, "optimizer": 8}  # bytes a parameter in training, all in fp32
+TRAINING_BYTES = sum(STATES.values())
 TRAINING_SHARE, GENERATION_SHARE = 0.35, 0.5  # of the card's peak arithmetic and of its memory's speed
 RESERVE = 0.08  # of a card's memory: context, fragmentation, kernels' workspace
 SLOWEST_STEP_S = 0.008  # of decoding one token for all sequences: kernels and sampling, however small the model
@@ -31,28 +34,32 @@ _ROW_CHARS = 1347 + 474 + 160  # thinking, answer and question of the published 
 ASSUMED = (
     f"Assumed, not measured: {TRAINING_SHARE:.0%} of the card's bf16 peak in training; in generation "
     f"{GENERATION_SHARE:.0%} of its memory's speed, {CONCURRENT} answers at once, {1e3 * SLOWEST_STEP_S:g} ms a token "
-    f"at least, an answer a quarter of its budget; {TRAINING_BYTES} bytes a parameter sharded over all cards, "
-    f"{RESERVE:.0%} of the memory kept free."
+    f"at least, an answer a quarter of its budget; {TRAINING_BYTES} bytes a parameter in training, "
+    f"{RESERVE:.0%} of the memory kept free. Judging and the calls of `make cost` are not in it."
 )
 
 
 @dataclass(frozen=True)
 class Card:
-    """An accelerator: memory in GiB, bf16 peak in TFLOP/s without sparsity, memory speed in GB/s (makers' sheets)."""
+    """An accelerator: memory in GiB, bf16 peak in TFLOP/s without sparsity, memory speed in GB/s (makers' sheets).
+
+    `usd` is an assumed price of an hour, from no price list: whoever rents one knows better.
+    """
 
     name: str
     memory: float
     tflops: float
     bandwidth: float
+    usd: float
 
 
 _CARDS = (
-    Card("A100-40", 40, 312, 1555),
-    Card("A100-80", 80, 312, 2039),
-    Card("H100-80", 80, 989, 3350),
-    Card("H200-141", 141, 989, 4800),
-    Card("L40S-48", 48, 362, 864),
-    Card("RTX4090-24", 24, 165, 1008),
+    Card("A100-40", 40, 312, 1555, 1.3),
+    Card("A100-80", 80, 312, 2039, 1.8),
+    Card("H100-80", 80, 989, 3350, 2.5),
+    Card("H200-141", 141, 989, 4800, 3.5),
+    Card("L40S-48", 48, 362, 864, 0.9),
+    Card("RTX4090-24", 24, 165, 1008, 0.4),
 )
 CARDS = {card.name: card for card in _CARDS}
 
@@ -112,43 +119,59 @@ class Work:
 
 @dataclass(frozen=True)
 class ModelPlan:
-    """The plan of one model: GiB a card, hours on all cards together, GiB on disk; `fits` says why not if not."""
+    """The plan of one model; `fits` says why not if not, and what would.
+
+    GiB on each card of training (`weights`, `gradients`, `optimizer`, `activations` with the logits and the gathered
+    layer, `training` in all) and of serving (`serving`: weights alone, `split` over so many cards); tokens of all
+    variants (`trained`, `generated`), hours on all cards together, GiB on disk.
+    """
 
     model: str
     parameters: int
-    train_gib: float
-    serve_gib: float
+    weights: float
+    gradients: float
+    optimizer: float
+    activations: float
+    training: float
+    serving: float
+    split: int
+    fits: str
+    trained: float
+    generated: float
     train_hours: float
     generate_hours: float
-    disk_gib: float
     gpu_hours: float
-    fits: str
+    disk: float
 
 
 def training_memory(shape: Shape, config: TrainConfig, gpus: int) -> dict[str, float]:
-    """GiB on each of `gpus` cards while `config` trains: states (sharded), gathered layer, activations, logits."""
+    """GiB on each card while `config` trains on `gpus`, of which it takes one if it is not launched on all.
+
+    The states `weights`, `gradients` and `optimizer` are shared out, `activations` (with the gathered layer and the
+    logits) are not.
+    """
+    sharing = gpus if config.launch else 1
     layer = (shape.parameters - (1 if shape.tied else 2) * shape.vocabulary * shape.hidden) / shape.layers
     tokens = config.micro_batch_size * config.max_length
     kept = shape.layers if config.gradient_checkpointing else 17 * shape.layers
-    states = shape.parameters * TRAINING_BYTES / gpus
     # The layer at work and the next one, in bf16 with their fp32 gradients; a card alone gathers nothing.
-    gathered = 0.0 if gpus == 1 else 2 * layer * 2 + layer * 4
+    gathered = 0.0 if sharing == 1 else 2 * layer * 2 + layer * 4
     activations = tokens * (kept * shape.hidden * 2 + 6 * shape.intermediate * 2)
     logits = tokens * shape.vocabulary * 4 / 8  # the loss is taken in pieces of an eighth
-    parts = {"states": states, "gathered": gathered, "activations": activations, "logits": logits}
-    return {name: value / GIB for name, value in parts.items()}
+    parts = {name: size * shape.parameters / sharing for name, size in STATES.items()}
+    return {name: value / GIB for name, value in {**parts, "activations": activations + gathered + logits}.items()}
 
 
 def plan(name: str, card: Card, gpus: int, config: TrainConfig, work: Work) -> ModelPlan:
-    """What one model takes on `gpus` cards. Raises :class:`UserError` for a model without a known shape."""
+    """What one model takes on `gpus` cards. Raises :class:`UserError` for less than one and an unknown shape."""
+    if gpus < 1:
+        raise UserError(f"plan: {gpus} GPUs; name one or more.")
     shape = known(name) or _local_shape(name)
-    train = sum(training_memory(shape, config, gpus).values())
-    weights = 2 * shape.parameters / GIB
-    room = card.memory * (1 - RESERVE)
-    split = min((n for n in (1, 2, 4, 8) if weights / n < 0.7 * room), default=0)
+    parts = training_memory(shape, config, gpus)
+    split = _split(shape, card)
     # Forward, backward and, with checkpointing, the forward pass again.
     flops = (8 if config.gradient_checkpointing else 6) * shape.parameters * work.train_tokens * work.variants
-    train_hours = flops / (card.tflops * 1e12 * TRAINING_SHARE * gpus) / 3600
+    train_hours = flops / (card.tflops * 1e12 * TRAINING_SHARE * (gpus if config.launch else 1)) / 3600
     each = work.answer_tokens / 2
     moved = 2 * shape.parameters + CONCURRENT * each * shape.cache_bytes
     step = max(moved / (card.bandwidth * 1e9 * GENERATION_SHARE * max(split, 1)), SLOWEST_STEP_S)
@@ -156,22 +179,45 @@ def plan(name: str, card: Card, gpus: int, config: TrainConfig, work: Work) -> M
     answers = work.prompts * work.answer_tokens * (work.variants + work.released + 1)
     generate_hours = answers / (CONCURRENT / step * servers) / 3600
     disk = ((work.variants + work.released) * 2 + KEPT_CHECKPOINTS * (TRAINING_BYTES - 4)) * shape.parameters / GIB
-    fits = _why_not(shape, card, gpus, config, room, train, split)
-    hours = (train_hours + generate_hours) * gpus
-    return ModelPlan(name, shape.parameters, train, weights, train_hours, generate_hours, disk, hours, fits)
+    return ModelPlan(
+        name, shape.parameters, **parts, training=sum(parts.values()), split=split,
+        serving=2 * shape.parameters / GIB / (split or 1), fits=_fits(shape, card, gpus, config),
+        trained=work.train_tokens * work.variants, generated=answers, train_hours=train_hours,
+        generate_hours=generate_hours, gpu_hours=(train_hours + generate_hours) * gpus, disk=disk,
+    )  # fmt: skip
 
 
-def _why_not(shape: Shape, card: Card, gpus: int, config: TrainConfig, room: float, train: float, split: int) -> str:
-    if train <= room and 0 < split <= gpus:
+def _split(shape: Shape, card: Card) -> int:
+    """Over how many cards a server has to split the weights, so that room is left for its cache; 0 for more than 8."""
+    room = 0.7 * card.memory * (1 - RESERVE) * GIB
+    return min((n for n in (1, 2, 4, 8) if 2 * shape.parameters / n < room), default=0)
+
+
+def _lacks(shape: Shape, card: Card, gpus: int, config: TrainConfig) -> str:
+    """What cannot be done on so many cards; empty where all can."""
+    room, split = card.memory * (1 - RESERVE), _split(shape, card)
+    if not 0 < split <= gpus:
+        return f"serving needs {split or 'more than 8'} cards"
+    if (need := sum(training_memory(shape, config, gpus).values())) > room:
+        return f"training needs {need:.0f} GiB a card, {room:.0f} are there"
+    try:
+        accumulation(config, gpus if config.launch else 1)
+    except UserError:
+        return f"a batch of {config.batch_size} is not shared out evenly over {gpus} cards"
+    return ""
+
+
+def _fits(shape: Shape, card: Card, gpus: int, config: TrainConfig) -> str:
+    if not (lacks := _lacks(shape, card, gpus, config)):
         return "yes"
-    if split == 0 or split > gpus:
-        return f"no: {card.name} needs more than {gpus} cards to serve it"
-    for count in (2, 4, 8, 16, 32, 64):
-        if count > gpus and sum(training_memory(shape, config, count).values()) <= room:
-            return f"no: training needs {train:.0f} GiB a card; {count} cards would do"
+    enough = next((n for n in (1, 2, 4, 8, 16, 32, 64) if n > gpus and not _lacks(shape, card, n, config)), None)
+    if enough:
+        return f"no: {lacks}; {enough} cards would do"
+    if not config.launch:
+        return f"no: {lacks}; share it out, training.launch: params/accelerate/fsdp2.yaml, or take a larger card"
     if not config.gradient_checkpointing:
-        return f"no: training needs {train:.0f} GiB a card; set gradient_checkpointing: true"
-    return f"no: training needs {train:.0f} GiB a card; lower micro_batch_size or max_length, or take a larger card"
+        return f"no: {lacks}; set gradient_checkpointing: true"
+    return f"no: {lacks}; lower micro_batch_size or max_length, or take a larger card"
 
 
 def known(name: str) -> Shape | None:
@@ -190,6 +236,7 @@ def _local_shape(name: str) -> Shape:
         return Shape(
             found.hidden_size, found.num_hidden_layers, heads, getattr(found, "num_key_value_heads", heads),
             found.intermediate_size, found.vocab_size, getattr(found, "head_dim", None) or found.hidden_size // heads,
+            bool(getattr(found, "tie_word_embeddings", False)),
         )  # fmt: skip
     except (OSError, ValueError, AttributeError, UserError) as err:
         raise UserError(
@@ -205,17 +252,33 @@ def card(name: str) -> Card:
 
 
 def table(plans: Sequence[ModelPlan], card: Card, gpus: int, usd_per_gpu_hour: float | None = None) -> str:
-    """The plans as Markdown, a total, and the assumptions that they rest on."""
+    """The plans as Markdown (memory, then work), a total, and the assumptions that they rest on.
+
+    Dollars are at `usd_per_gpu_hour`, without it at the card's own; a negative one is a :class:`UserError`.
+    """
     import pandas as pd
 
-    forms = {"parameters": "{:.3g}", "train_hours": "{:.1f}", "generate_hours": "{:.1f}"}
+    usd = card.usd if usd_per_gpu_hour is None else usd_per_gpu_hour
+    if not 0 <= usd < float("inf"):
+        raise UserError(f"plan: {usd:g} USD for an hour of a GPU; give what it costs.")
     frame = pd.DataFrame(plans)
+    frame["usd"] = frame["gpu_hours"] * usd
+    forms = dict.fromkeys(("parameters", "trained", "generated"), "{:.3g}".format)
+    forms |= dict.fromkeys(("train_hours", "generate_hours", "gpu_hours"), "{:.1f}".format)
     for column in frame.columns.drop(["model", "fits"]):
-        frame[column] = frame[column].map(forms.get(column, "{:.0f}").format)
+        frame[column] = frame[column].map(forms.get(column, "{:.0f}".format))
+    titles = {"trained": "tokens trained", "generated": "tokens generated", "train_hours": "hours of training",
+              "generate_hours": "hours of generation", "gpu_hours": "GPU hours", "disk": "GiB on disk", "usd": "USD",
+              "split": "cards a server"}  # fmt: skip
+    place = list(frame.columns).index("fits") + 1
+    parts = [frame.iloc[:, :place], frame[["model", *frame.columns[place:]]]]
+    memory, work = (tables.markdown(part.rename(columns=titles)) for part in parts)
     hours = sum(one.gpu_hours for one in plans)
-    dollars = f", {hours * usd_per_gpu_hour:,.0f} USD at {usd_per_gpu_hour:g} an hour" if usd_per_gpu_hour else ""
-    summed = f"{hours:.0f} GPU hours on {gpus} x {card.name}{dollars}."
-    return "\n".join([*tables.markdown(frame), "", summed, ASSUMED])
+    whose = "assumed, USD= gives yours" if usd_per_gpu_hour is None else "as given"
+    summed = f"{hours:.0f} GPU hours on {gpus} x {card.name}, {hours * usd:,.0f} USD at {usd:g} an hour ({whose})."
+    return "\n".join(
+        ["GiB on each card:", "", *memory, "", "For all variants of a model:", "", *work, "", summed, ASSUMED]
+    )
 
 
 def refuse(plans: Sequence[ModelPlan]) -> None:
@@ -228,6 +291,8 @@ def refuse(plans: Sequence[ModelPlan]) -> None:
 def of_profile(profile: Profile, card: Card, gpus: int, models: Sequence[str] = ()) -> list[ModelPlan]:
     """A plan per model: the named ones, else those of the profile."""
     plans = []
+    if profile.models and (misspelt := [one for one in models if not (known(one) or Path(one).exists())]):
+        profile.chosen(misspelt)
     for name in models or profile.chosen() or [str(profile.common.get("base_model", ""))]:
         own = profile.of(name) if name in profile.chosen() else profile
         config = TrainConfig.model_validate(own.common.get("training", {}))

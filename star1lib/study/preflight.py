@@ -20,6 +20,7 @@ from star1lib.evaluation.benchmarks import benchmark
 from star1lib.evaluation.benchmarks.prompts import VARIANTS as BENIGN
 from star1lib.evaluation.sandbox.confine import ConfinementError
 from star1lib.evaluation.settings import Evaluation
+from star1lib.files import read_json
 from star1lib.models import chat, checkpoints, pins, roles
 from star1lib.study import claims, room
 from star1lib.study.profiles import Profile
@@ -182,11 +183,16 @@ def _templates(builds: Sequence[Profile]) -> Iterator[str]:
 
 
 def _template(name: str) -> None:
-    """The model's tokenizer, without its weights, and whether its template renders a conversation."""
+    """The model's tokenizer and architecture, without its weights, and whether its template renders a conversation."""
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
     folder = str(pins.model_folder(name, weights=False)) if pins.is_hub_model(name) else name
     tokenizer = checkpoints.load_tokenizer(folder)
-    tokens = chat.prompt_tokens(tokenizer, [{"role": "user", "content": "How are you?"}], chat.opens_thinking(tokenizer)
-                                if tokenizer.chat_template else False)  # fmt: skip
+    kind = str(read_json(Path(checkpoints.resolve(folder)) / "config.json").get("model_type"))
+    if kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+        raise UserError(f"model '{name}': its architecture, {kind}, is no causal language model; name another model")
+    opened = chat.opens_thinking(tokenizer)
+    tokens = chat.prompt_tokens(tokenizer, [{"role": "user", "content": "How are you?"}], opened)
     text = tokenizer.decode(tokens)
     if "How are you?" not in text or text.rstrip().endswith("How are you?"):
         raise UserError(f"model '{name}': its chat template is of an unknown kind, it opens no turn of the assistant; "

@@ -13,7 +13,7 @@ import difflib
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,10 +27,11 @@ from star1lib.evaluation.settings import Evaluation
 from star1lib.files import parse_record, plain_name
 from star1lib.models import pins, roles
 from star1lib.records import NonEmpty, Record, first_error
-from star1lib.study import stages
+from star1lib.study import claims, stages
 from star1lib.training.sft import TrainConfig
 from star1lib.training.variants import BASE, PLAIN, Recipe
 
+_SEED = r"_seed\d+$"  # ends the name of a variant that is trained once more
 DERIVED = "profile.yaml"  # in the build folder of a profile that was made from another one
 RESERVED = ("profile", "out", "mirror", "roles", "selection", "models")
 
@@ -233,6 +234,8 @@ def _check_value(key: str, value: Any, where: Path) -> None:
         for name, recipe in value.items():
             if plain_name(str(name), f"{place}: variant") == BASE:
                 _refuse(place, f"'{BASE}' is the model before training; choose another name")
+            if re.search(_SEED, name):
+                _refuse(f"{place}.{name}", "a variant of another seed is called so; choose another name")
             parse_record(recipe if isinstance(recipe, dict) else {"recipe": recipe}, Recipe, f"{place}.{name}")
     elif key == "evaluation":
         for name in parse_record(value, Evaluation, place).limits:
@@ -309,12 +312,36 @@ def _check_models(profile: Profile, where: Path) -> None:
         if plain_name(name, f"{where}: model") in taken:
             _refuse(f"{where}: models: {name}", "the name is taken in a build folder, or given twice; give a `name`")
         taken.add(name)
-    declared = {BASE, PLAIN, *(name for build in profile.builds() for section in build.notebooks.values()
-                               for name in section.get("variants", {}))}  # fmt: skip
-    for kind, played in profile.notebooks.get("11_figures", {}).get("claim_roles", {}).items():
-        for name in (name for names in played.values() for name in names):
-            if re.sub(r"(_seed\d+)?(\+.*)?$", "", name) not in declared:
-                _refuse(f"{where}: claim_roles.{kind}", f"no variant '{name}'; {_meant(name, sorted(declared))}"[:-1])
+    declared = {BASE, PLAIN}
+    for build in profile.builds():
+        declared |= set(_variants(build, where))
+    known = claims.load().roles()
+    for field, role, names in _compared(profile):
+        if role not in known:
+            _refuse(f"{where}: {field}", f"no role '{role}'; {_meant(role, known)}"[:-1])
+        for name in names:
+            if re.sub(_SEED, "", name.partition("+")[0]) not in declared:
+                _refuse(f"{where}: {field}", f"no variant '{name}'; {_meant(name, sorted(declared))}"[:-1])
+
+
+def _variants(build: Profile, where: Path) -> dict[str, Any]:
+    """The recipes of a build by variant; a name that stands for two recipes would hide one of them."""
+    found: dict[str, Any] = {}
+    for stage, section in build.notebooks.items():
+        for name, recipe in section.get("variants", {}).items():
+            if found.setdefault(name, recipe) != recipe:
+                place = f"{where}: notebooks.{stage}.variants.{name}"
+                _refuse(place, "another notebook has a variant of that name and another recipe; choose another name")
+    return found
+
+
+def _compared(profile: Profile) -> Iterator[tuple[str, str, list[str]]]:
+    """What the last notebook compares: the field, a role of the paper's claims, the variants that play it."""
+    last = profile.notebooks.get("11_figures", {})
+    by_kind = {f"claim_roles.{kind}": played for kind, played in last.get("claim_roles", {}).items()}
+    for field, played in {**by_kind, "printed_roles": last.get("printed_roles", {})}.items():
+        for role, names in played.items():
+            yield field, role, names
 
 
 def _check_compared(profile: Profile, declared: Mapping[str, Mapping[str, Any]], where: Path) -> None:

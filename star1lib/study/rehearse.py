@@ -12,6 +12,7 @@ import logging
 import os
 import resource
 import subprocess
+import sys
 import time
 import zlib
 from collections.abc import Callable, Mapping, Sequence
@@ -26,7 +27,7 @@ from star1lib.evaluation.settings import Evaluation
 from star1lib.files import write_json, write_text
 from star1lib.models import roles
 from star1lib.models.checkpoints import SMOLLM2
-from star1lib.study import preflight, profiles, runner, stages, standins, tables, warm
+from star1lib.study import preflight, profiles, runner, stages, standins, tables
 from star1lib.study.display import left_out
 from star1lib.study.profiles import Profile
 
@@ -208,11 +209,9 @@ def _make(graph: Path, root: Path, site: Path) -> None:
     kept = {key: value for key, value in os.environ.items() if key not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")}
     paths = [str(site.resolve()), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = {"OMP_NUM_THREADS": "1", **kept, "PYTHONPATH": os.pathsep.join(paths)}
-    with warm.python(environment) as (python, given):
-        command = ["make", "--no-print-directory", f"-j{os.cpu_count() or 1}", "-f", str(graph.relative_to(root)),
-                   f"PYTHON={python}", "all"]  # fmt: skip
-        done = subprocess.run(command, cwd=root, env=given, check=False)
-    if done.returncode:
+    command = ["make", "--no-print-directory", f"-j{os.cpu_count() or 1}", "-f", str(graph.relative_to(root)),
+               f"PYTHON={sys.executable}", "all"]  # fmt: skip
+    if subprocess.run(command, cwd=root, env=environment, check=False).returncode:
         raise UserError("rehearsal: a notebook did not run to its end, its sentence stands above; mend that and "
                         "rehearse again, it goes on from there.")  # fmt: skip
 

@@ -12,6 +12,7 @@ import importlib.metadata
 import logging
 import os
 import random
+import re
 import shlex
 import shutil
 import subprocess
@@ -40,7 +41,14 @@ from star1lib.training.rows import TrainRow, tokenize
 
 log = logging.getLogger(__name__)
 FORMAT = 3
+# What libraries say when a disk is full; torch's own writer says only that it failed.
+_FULL = re.compile(r"no space left|file too large|os error (27|28|122)|disk is full|PytorchStreamWriter|unexpected pos",
+                   re.IGNORECASE)  # fmt: skip
+_MEMORY = re.compile(r"out of memory|can't allocate memory|not enough memory", re.IGNORECASE)
 PORT = "29533"
+
+
+OURS = {"votes": "token", "max_grad_norm": 1.0, "adam_beta2": 0.999, "weight_decay": 0.0}
 
 
 class TrainConfig(Record):
@@ -50,12 +58,16 @@ class TrainConfig(Record):
     of bfloat16 and would be rounded away. `auto` is that where the machine multiplies it natively, else float32,
     which is many times faster there. Weight decay spares biases and norms; `max_grad_norm` 0 does not clip.
     `votes` says whose mean the loss is: one vote an example, for which a micro-batch is one row, or one a token.
+    `recipe` chooses the settings that are not given: `paper` the authors' (the defaults), `ours` what transformers has
+    and laptops need: a vote a token, so that short rows share a micro-batch; clipping at 1, for rates ten times theirs;
+    a slower second moment and no decay, which are the usual ones.
     `launch` names a configuration of `accelerate launch` (`params/accelerate/`); without it one process trains.
     `joined` tokenizes prompt and answer as one text, as the authors do. It matters for a reasoning model without the
     trace: the newline that ends its prompt and the one that the row goes on with become a token of their own, so that
     no row shows how to close the thinking from where the prompt ends. Apart, as by default, they do.
     """
 
+    recipe: Literal["paper", "ours"] = "paper"
     epochs: float = Field(default=5, gt=0)
     learning_rate: float = Field(default=1e-5, gt=0)
     batch_size: int = Field(default=128, ge=1)
@@ -73,6 +85,12 @@ class TrainConfig(Record):
     lora_rank: int | None = Field(default=None, ge=1)
     seed: int = 0
     launch: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _by_name(cls, given: Any) -> Any:
+        named = OURS if isinstance(given, dict) and given.get("recipe") == "ours" else {}
+        return {**named, **given} if isinstance(given, dict) else given
 
     @model_validator(mode="after")
     def _one_row_a_vote(self) -> TrainConfig:
@@ -92,10 +110,11 @@ def of_this_machine(config: TrainConfig) -> TrainConfig:
     return config.model_copy(update={"dtype": "bfloat16" if native else "float32"})
 
 
-def key_of(rows: Sequence[TrainRow], base: str, config: TrainConfig) -> str:
-    """16 hex digits that change with the rows, the base weights or the settings."""
-    settings = config.model_dump(exclude={"launch"} if config.joined else {"launch", "joined"})
-    return fingerprint([FORMAT, [row.model_dump() for row in rows], checkpoints.weights_fingerprint(base), settings])
+def key_of(rows: Sequence[TrainRow], base: str, config: TrainConfig, closed: bool = False) -> str:
+    """16 hex digits that change with the rows, the base weights, the settings or a template left `closed`."""
+    settings = config.model_dump(exclude={"recipe", "launch"} if config.joined else {"recipe", "launch", "joined"})
+    content = [FORMAT, [row.model_dump() for row in rows], checkpoints.weights_fingerprint(base), settings]
+    return fingerprint([*content, "closed"] if closed else content)
 
 
 def train(
@@ -107,16 +126,18 @@ def train(
     *,
     save_steps: int = 50,
     thinking: bool = False,
+    closed: bool = False,
 ) -> Path:
     """Fine-tune `base` on `rows` and return the checkpoint's folder; trains nothing that is there, under any name.
 
-    With `thinking` the checkpoint's template opens the thinking, as its rows do. Raises :class:`UserError` for an empty
+    With `thinking` the checkpoint's template opens the thinking, as its rows do; `closed` says that it does not though
+    they do, so that this is another checkpoint. Raises :class:`UserError` for an empty
     training set or a base model that cannot be loaded.
     """
     if not rows:
         raise UserError(f"variant '{variant}': no training rows; look at the selection stage's counts.")
     config = of_this_machine(config)
-    key = key_of(rows, base, config)
+    key = key_of(rows, base, config, closed)
     target = folder / f"{variant}-{key}"
     for found in (target, *sorted(folder.glob(f"*-{key}"))):
         if _complete(found):
@@ -171,11 +192,19 @@ def fit(
 ) -> list[dict[str, float]]:
     """Train in this process, or in this one of several, and save the model in `work/final`; returns the history."""
     try:
-        trainer = run(rows, base, work, name, config, save_steps)
-    except RuntimeError as err:
-        if "out of memory" in str(err).lower():
-            raise out_of_memory(config) from err
+        return _fit(rows, base, work, name, config, save_steps)
+    except UserError:
         raise
+    except Exception as err:  # of torch, safetensors, the file system
+        if said := _ran_out(f"{type(err).__name__}: {err}", work, config):
+            raise said from err
+        raise
+
+
+def _fit(
+    rows: Sequence[TrainRow], base: str, work: Path, name: str, config: TrainConfig, save_steps: int
+) -> list[dict[str, float]]:
+    trainer = run(rows, base, work, name, config, save_steps)
     final = work / "final"
     if trainer.accelerator.num_processes > 1:
         _save_shared(trainer, final, config)
@@ -204,6 +233,16 @@ def _save_shared(trainer: Any, final: Path, config: TrainConfig) -> None:
         model.save_pretrained(final, state_dict=state)
         trainer.processing_class.save_pretrained(final)
     trainer.accelerator.wait_for_everyone()
+
+
+def _ran_out(text: str, work: Path, config: TrainConfig) -> UserError | None:
+    """The sentence for an error that says that memory or disk ran out; None for any other."""
+    if _MEMORY.search(text) or "MemoryError" in text:
+        return out_of_memory(config)
+    if _FULL.search(text):
+        return UserError(f"{work}: the disk is full; free some space and run again, it goes on from its last "
+                         "checkpoint.")  # fmt: skip
+    return None
 
 
 def out_of_memory(config: TrainConfig) -> UserError:
@@ -418,8 +457,8 @@ def fit_launched(
         done = subprocess.run(asked, stdin=subprocess.DEVNULL, stdout=out, stderr=out, check=False)
     text = (work / "launch.log").read_text(encoding="utf-8", errors="replace")
     if done.returncode:
-        if "out of memory" in text.lower():
-            raise out_of_memory(config)
+        if said := _ran_out(text, work, config):
+            raise said
         lines = [line.strip() for line in text.splitlines() if "Error: " in line] or text.splitlines()[-1:] or [""]
         reason = shorten(lines[0].rsplit("Error: ", 1)[-1], 300)
         raise UserError(

@@ -49,6 +49,9 @@ class Recipe(Record):
     or with `benign_pool` the released ones), `anchors` the base's own answers to harmless prompts; `training` overrides
     common settings, `steps` fixes the optimizer steps. `marks` keeps rows of a released pool whose mean score lies in
     it. `checkpoint`, a folder or a pinned hub model, is evaluated as it is and stands alone.
+
+    `thinking` is `template` (rows with the trace, asked by the model's own template), `forced` or true (asked by one
+    that opens the thinking, as a reasoning model's own does), or `none` or false (the answer alone, asked by its own).
     """
 
     base: NonEmpty = BASE
@@ -56,12 +59,22 @@ class Recipe(Record):
     marks: tuple[float, float] | None = None
     benign_pool: Literal["own", "STAR-benign-915"] = "own"
     checkpoint: NonEmpty | None = None
-    thinking: bool = True
+    thinking: Literal["template", "forced", "none"] | bool = True
     rows: int | None = Field(default=None, ge=1)
     benign: int = Field(default=0, ge=0)
     anchors: int = Field(default=0, ge=0)
     steps: int | None = Field(default=None, ge=1)
     training: dict[str, Any] = Field(default_factory=dict)
+
+    @property
+    def trace(self) -> bool:
+        """Whether its rows hold the trace."""
+        return self.thinking not in ("none", False)
+
+    @property
+    def forced(self) -> bool:
+        """Whether the trained model's template opens the thinking, whatever its base's does."""
+        return self.thinking in ("forced", True)
 
     @model_validator(mode="after")
     def _alone(self) -> Recipe:
@@ -167,13 +180,14 @@ def train_variants(
                 per_epoch = -(-len(training) // config.batch_size)
                 config = config.model_copy(update={"epochs": recipe.steps / per_epoch})
             checkpoint = train(name, training, base.checkpoint, Path(data.models), config,
-                               save_steps=save_steps, thinking=recipe.thinking)  # fmt: skip
+                               save_steps=save_steps, thinking=recipe.forced,
+                               closed=recipe.trace and not (recipe.forced or base.thinking))  # fmt: skip
             counts = {kind: sum(row.kind == kind for row in training) for kind in ("safety", "benign", stage0.ANCHOR)}
             variants.append(
                 Variant(
                     name=name,
                     checkpoint=os.path.relpath(checkpoint),
-                    thinking=recipe.thinking or base.thinking,
+                    thinking=recipe.forced or base.thinking,
                     pool=recipe.pool,
                     rows=counts["safety"],
                     benign=counts["benign"],
@@ -211,12 +225,12 @@ class TrainingData:
     def rows(self, recipe: Recipe, seed: int) -> list[TrainRow]:
         """The training set of one recipe: `seed` draws the sample, the split of benign variants stays."""
         base = self.bases[recipe.base]
-        as_rows = partial(rows, thinking=recipe.thinking, reasoner=base.thinking)
+        as_rows = partial(rows, thinking=recipe.trace, reasoner=base.thinking)
         pool = self._pool(recipe)
         drawn = as_rows(random.Random(seed).sample(pool, len(pool)))[: recipe.rows]
         if recipe.benign:
             drawn += as_rows(self._benign(recipe), kind="benign")
-        if recipe.thinking and self.bases.toy(recipe.base):
+        if recipe.trace and self.bases.toy(recipe.base):
             drawn = [stage0.in_its_words(row) for row in drawn]
         if recipe.anchors:
             found = stage0.own_answers(base.checkpoint, self.bases.prompts, cache=Path(self.models))

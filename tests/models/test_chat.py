@@ -8,7 +8,7 @@ from transformers import AutoTokenizer
 
 from star1lib.errors import UserError
 from star1lib.models import checkpoints as model
-from star1lib.models.chat import join_thinking, prompt_tokens, split_thinking, thought_of
+from star1lib.models.chat import join_thinking, opens_thinking, prompt_tokens, split_thinking, thought_of
 
 USER = [{"role": "user", "content": "What is 2+3?"}]
 
@@ -99,5 +99,6 @@ def test_a_template_that_opens_the_thinking_itself(tokenizer, monkeypatch):
 
 def test_no_template_is_named(tokenizer, monkeypatch):
     monkeypatch.setattr(tokenizer, "chat_template", None)
-    with pytest.raises(UserError, match="no chat template"):
-        prompt_tokens(tokenizer, USER)
+    for ask in (lambda: prompt_tokens(tokenizer, USER), lambda: opens_thinking(tokenizer)):
+        with pytest.raises(UserError, match="its tokenizer has no chat template"):
+            ask()

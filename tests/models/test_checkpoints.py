@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from star1lib.errors import UserError
+from star1lib.files import read_json, write_json
 from star1lib.models import checkpoints as model
 from star1lib.models import embed
 
@@ -97,6 +98,29 @@ def test_an_interrupted_conversion_leaves_nothing(tmp_path: Path, monkeypatch: p
     with pytest.raises(UserError, match="free some space"):
         model.smollm2_checkpoint()
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"model_type": "qwen2"}, r"another architecture than its config.json says \(qwen2\): \d+ tensors do not fit"),
+        ({"num_hidden_layers": 3}, "tensors do not fit, such as model.layers.2"),
+        ({"num_hidden_layers": 1}, "tensors do not fit, such as model.layers.1"),
+        ({"hidden_size": 32}, "cannot be loaded"),
+        ({"model_type": "t5"}, "cannot be loaded"),
+    ],
+)
+@pytest.mark.attack("damaged files")
+def test_a_checkpoint_of_another_architecture_is_refused(
+    tiny: Path, tmp_path: Path, change: dict[str, object], sentence: str
+) -> None:
+    """transformers would fill in random weights, or drop some, and go on."""
+    shutil.copytree(tiny, tmp_path / "odd")
+    config = read_json(tmp_path / "odd" / "config.json")
+    write_json(tmp_path / "odd" / "config.json", {**config, **change})
+    with pytest.raises(UserError, match=sentence) as caught:
+        model.load(str(tmp_path / "odd"))
+    assert "\n" not in str(caught.value)
 
 
 def test_checkpoint_without_weights(tmp_path: Path) -> None:

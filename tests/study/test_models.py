@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from star1lib import files as io
+from star1lib.__main__ import _names
 from star1lib.errors import UserError
 from star1lib.records import Example, ItemResult
 from star1lib.study import claims, compare, profiles, runner, stages, tables
@@ -147,6 +148,52 @@ def test_a_misspelt_model_and_an_unknown_arm_are_one_sentence(root: Path) -> Non
         profiles.check(profiles.load("two", root), root)
 
 
+@pytest.mark.parametrize(
+    ("given", "planted", "sentence"),
+    [
+        ("star1_with_benign: {benign: 915}", "star1: {benign: 915}",
+         r"10_over_refusal.variants.star1: another notebook has a variant of that name and another recipe"),
+        ("star1_with_benign: {benign: 915}", "star1_seed2: {benign: 915}", "star1_seed2: a variant of another seed"),
+        ("beside: [star1]", "beside: [star2]", r"08_data_quality.beside .*: no variant 'star2'; did you mean 'star1'"),
+        ("medium: [medium_released]}", "medium: [medium_relased]}", "printed_roles: no variant 'medium_relased'; did"),
+        ("high: [star1], medium", "hihg: [star1], medium", "claim_roles.reasoning: no role 'hihg'; did you"),
+        ("  11_figures:", "  09_thinking: {pairs: [[star1, star1_nothink]]}\n  11_figures:",
+         r"09_thinking.pairs .*: no variant 'star1_nothink'; did you mean 'star1_no_thinking'"),
+    ],
+)  # fmt: skip
+def test_arms_that_hide_each_other_and_comparisons_of_unknown_ones(
+    root: Path, given: str, planted: str, sentence: str
+) -> None:
+    text = (root / "params" / "paper.yaml").read_text(encoding="utf-8")
+    assert given in text
+    (root / "params" / "mine.yaml").write_text(text.replace(given, planted, 1), encoding="utf-8")
+    with pytest.raises(UserError, match=sentence) as caught:
+        profiles.check(profiles.load("mine", root), root)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_list_of_no_models_is_not_all_of_them() -> None:
+    assert _names(" a, b,") == ["a", "b"] and _names("") == []
+    with pytest.raises(UserError, match="MODELS: ' , ' names no model"):
+        _names(" , ")
+
+
+def test_the_papers_roles_are_named_by_model_and_date(repository: Path) -> None:
+    """The authors' models; what stands in for the teacher that its host no longer has is said in the profile."""
+    paper = profiles.load("paper", repository)
+    for role in ("classifier", "scorer", "benign_rewriter", "benign_scorer", "refusal_judge"):
+        assert paper.roles[role]["model"] == "openai/gpt-4o-2024-11-20" and paper.roles[role]["temperature"] is None
+    teacher = paper.roles["teacher"]
+    assert teacher["model"].endswith("/deepseek-ai/DeepSeek-R1") and "127.0.0.1" in teacher["base_url"]
+    assert (teacher["temperature"], teacher["top_p"], teacher["max_tokens"]) == (0.6, 0.7, 8000)
+    assert paper.roles["harm_judge"]["model"].endswith("/meta-llama/Llama-Guard-3-8B")
+    said = " ".join((repository / "params" / "paper.yaml").read_text(encoding="utf-8").replace("#", " ").split())
+    for fact in ("DeepSeek-R1 of 2025-01-20", "deepseek-reasoner is R1 no more since 2025-08-21",
+                 "vllm serve deepseek-ai/DeepSeek-R1", "`teacher: released`"):  # fmt: skip
+        assert fact in said
+    profiles.roles.load({**paper.roles, "teacher": "released"}, paper.prices)
+
+
 def plays(paper: Profile, model: str, kind: str, role: str) -> bool:
     """True when a model of the profile has a variant that plays a role of its class."""
     own = paper.of(model)
@@ -167,6 +214,14 @@ def test_the_papers_profile_has_a_row_for_every_printed_number(repository: Path)
             asked = [section[names] for section in own.values() if names in section]
             assert len(asked) >= 3 and all(sorted(sets) == sorted(claims.load().sets[role_sets]) for sets in asked)
     assert "XSTest" in paper.notebooks["10_over_refusal"]["over_refusal_sets"]
+    # Section 4.3 and every other claim: both its sides are variants of each model that it is printed for.
+    for claim in claims.load().claims:
+        for kind, sizes in claim.printed.items():
+            named = list(sizes) or [one.folder for one in paper.models if one.model_class == kind == "reasoning"]
+            for model in named if claim.rule != "counts" else []:
+                both = plays(paper, model, kind, claim.first) and plays(paper, model, kind, claim.second)
+                assert both or not sizes, (claim.number, model)
+                assert both or claim.metric != "answered", (claim.number, model)
 
 
 def test_the_committed_printed_tables_are_the_published_ones(mirror: Path) -> None:

@@ -10,7 +10,7 @@ from star1lib.errors import UserError
 from star1lib.study import plan, profiles
 from star1lib.training.sft import TrainConfig
 
-PAPER = TrainConfig(gradient_checkpointing=True)
+PAPER = TrainConfig(gradient_checkpointing=True, launch="params/accelerate/fsdp2.yaml")
 
 
 @pytest.mark.parametrize(
@@ -29,13 +29,18 @@ def test_shapes_give_the_published_numbers_of_weights(name: str, billions: float
 
 
 def test_masters_and_adam_of_7b_are_about_112_gigabytes() -> None:
-    states = plan.training_memory(plan.MODELS["R1-Distill-Qwen-7B"], PAPER, 1)["states"] * plan.GIB / 7.616e9 * 7e9
-    assert states / 1e9 == pytest.approx(112, rel=0.01)
+    parts = plan.training_memory(plan.MODELS["R1-Distill-Qwen-7B"], PAPER, 1)
+    gb = {name: parts[name] * plan.GIB / 7.616e9 * 7 for name in plan.STATES}
+    assert gb == {name: pytest.approx(size, rel=0.01) for name, size in
+                  {"weights": 28, "gradients": 28, "optimizer": 56}.items()}  # fmt: skip
 
 
 def test_more_cards_share_the_states_and_nothing_else() -> None:
     one, eight = (plan.training_memory(plan.MODELS["R1-Distill-Qwen-7B"], PAPER, n) for n in (1, 8))
-    assert one["states"] == pytest.approx(8 * eight["states"]) and one["activations"] == eight["activations"]
+    assert all(one[name] == pytest.approx(8 * eight[name]) for name in plan.STATES)
+    assert eight["activations"] > one["activations"], "a layer is gathered"
+    alone = PAPER.model_copy(update={"launch": None})
+    assert plan.training_memory(plan.MODELS["R1-Distill-Qwen-7B"], alone, 8) == one, "without a launch one card trains"
 
 
 def test_the_papers_profile_on_eight_cards_and_on_one(repository: Path) -> None:
@@ -46,6 +51,10 @@ def test_the_papers_profile_on_eight_cards_and_on_one(repository: Path) -> None:
     text = plan.table(list(found.values()), plan.card("H100-80"), 8, 2.5)
     assert "Assumed, not measured" in text and "USD at 2.5 an hour" in text
     plan.refuse(list(found.values()))
+    for part in ("weights", "gradients", "optimizer", "activations", "tokens trained", "tokens generated", "disk"):
+        assert part in text
+    usual = plan.table(list(found.values()), plan.card("H100-80"), 8)
+    assert "USD at 2.5 an hour (about what it is rented for)" in usual
     with pytest.raises(UserError, match=r"R1-Distill-Qwen-32B does not fit .*; 8 cards would do"):
         plan.refuse(plan.of_profile(paper, plan.card("H100-80"), 4))
     [one] = plan.of_profile(paper, plan.card("H100-80"), 8, ["R1-Distill-Qwen-14B"])
@@ -69,3 +78,33 @@ def test_a_tiny_folder_has_a_size_and_an_unknown_model_a_sentence(tiny: Path, re
         plan.of_profile(mini, plan.card("A100-80"), 1, ["nobody/nothing"])
     with pytest.raises(UserError, match="choose one of"):
         plan.card("H1000")
+
+
+@pytest.mark.parametrize(
+    ("gpu", "gpus", "model", "sentence"),
+    [
+        ("H100-80", 0, "R1-Distill-Qwen-7B", "plan: 0 GPUs; name one or more"),
+        ("H100-80", -3, "R1-Distill-Qwen-7B", "plan: -3 GPUs"),
+        ("H100-80", 1, "R1-Distill-Qwen-32B", r"serving needs 2 cards; 8 cards would do"),
+        ("H100-80", 1, "R1-Distill-Qwen-7B", r"training needs \d+ GiB a card, 74 are there; 2 cards would do"),
+        ("H100-80", 3, "R1-Distill-Qwen-7B", "a batch of 128 is not shared out evenly over 3 cards; 4 cards would do"),
+        ("RTX4090-24", 1, "R1-Distill-Qwen-32B", r"serving needs 4 cards; (\d+ cards would do|lower micro_batch_size)"),
+        ("H100-80", 8, "R1-Distil-Qwen-7B", r"no model 'R1-Distil-Qwen-7B'; did you mean 'R1-Distill-Qwen-7B'"),
+    ],
+)
+def test_what_cannot_fit_or_be_meant_says_what_would(
+    gpu: str, gpus: int, model: str, sentence: str, repository: Path
+) -> None:
+    with pytest.raises(UserError, match=sentence):
+        plan.refuse(plan.of_profile(profiles.load("paper", repository), plan.card(gpu), gpus, [model]))
+
+
+def test_a_price_below_nothing_and_one_card_without_a_launch(repository: Path) -> None:
+    paper = profiles.load("paper", repository)
+    plans = plan.of_profile(paper, plan.card("H100-80"), 8, ["R1-Distill-Qwen-7B"])
+    with pytest.raises(UserError, match="-1 USD for an hour"):
+        plan.table(plans, plan.card("H100-80"), 8, -1)
+    alone = PAPER.model_copy(update={"launch": None})
+    work = plan.work_of(paper.of("R1-Distill-Qwen-7B"), alone)
+    found = plan.plan("R1-Distill-Qwen-7B", plan.card("H100-80"), 8, alone, work)
+    assert "share it out, training.launch" in found.fits

@@ -86,6 +86,14 @@ def test_an_unknown_template_is_found(root: Path, tiny: Path) -> None:
             preflight.check(profile)
 
 
+def test_an_architecture_that_writes_no_text_is_found(root: Path, tiny: Path) -> None:
+    shutil.copytree(tiny, root / "other")
+    (root / "other" / "config.json").write_text('{"model_type": "t5"}', encoding="utf-8")
+    (root / "other" / "model.safetensors").touch()
+    with pytest.raises(UserError, match="model 'other': its architecture, t5, is no causal language model"):
+        preflight.check(planted(root, models=[{"model": "other", "name": "mine", "billions": 1}]))
+
+
 def test_a_disk_that_is_too_small_is_found(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     profile = planted(root)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=plan.GIB / 1e6))

@@ -211,6 +211,7 @@ def test_two_models_from_end_to_end(root: Path) -> None:
         del llama["05_sft"]["variants"]["star1_checkpoint"]
         del sections["05_sft"]["variants"]["star1_released"]
         sections["01_sources"]["train_sets"] = sections["01_sources"]["train_sets"][:8]
+        del sections["11_figures"]["printed_roles"]
         for role in ("medium", "safechain_1k", "safechain_40k"):
             del sections["11_figures"]["claim_roles"]["reasoning"][role]
 

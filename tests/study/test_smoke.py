@@ -11,9 +11,8 @@ import subprocess
 import sys
 import time
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 
@@ -27,55 +26,26 @@ HANG_S = 3600
 STAGES = [stage.name for stage in study.STAGES]
 
 
-class Copy(NamedTuple):
-    """A copy of the repository, the Python that make runs there, and its environment."""
-
-    root: Path
-    python: str
-    environment: dict[str, str]
-
-    def command(self, *goals: str) -> list[str]:
-        """Make with this environment; without ENV no rule can set one up, whatever is newer."""
-        return ["make", "--no-print-directory", "PROFILE=smoke", "ENV=", f"PYTHON={self.python}", *goals]
-
-    def make(self, *goals: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(self.command(*goals), cwd=self.root, env=self.environment, stdin=subprocess.DEVNULL,
-                              capture_output=True, text=True, timeout=HANG_S, check=False)  # fmt: skip
-
-    @property
-    def build(self) -> Path:
-        return self.root / "build" / "smoke"
-
-    def stamps(self, stages: Sequence[str] = STAGES) -> list[int]:
-        return [(self.root / runner.executed("smoke", name)).stat().st_mtime_ns for name in stages]
-
-
 @pytest.fixture(scope="module")
-def finished(
-    tmp_path_factory: pytest.TempPathFactory, repository: Path, warm_python: tuple[str, dict[str, str]]
-) -> Iterator[Copy]:
-    """The whole smoke study in a copy without build and git, killed once in the middle and then run to its end."""
+def copy(tmp_path_factory: pytest.TempPathFactory, repository: Path) -> Iterator[Path]:
+    """A copy without build and without git, using this environment."""
     root = tmp_path_factory.mktemp("study") / "star1"
     ignore = shutil.ignore_patterns(".venv", ".git", "build", "__pycache__", ".*_cache", ".hypothesis", "tests")
     shutil.copytree(repository, root, ignore=ignore)
-    copy = Copy(root, warm_python[0], {**warm_python[1], "PYTHONPATH": str(root)})
-    process = subprocess.Popen(copy.command("reproduce"), cwd=root, env=copy.environment, stdout=subprocess.DEVNULL,
-                               stderr=subprocess.DEVNULL, start_new_session=True)  # fmt: skip
-    deadline = time.monotonic() + HANG_S
-    while not (root / runner.executed("smoke", "04_selection")).exists():
-        assert process.poll() is None, "the study ended before it could be killed"
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    before = copy.stamps(STAGES[:4])
-    assert not (root / runner.executed("smoke", "06_safety")).exists()
-    done = copy.make("reproduce")
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert copy.stamps(STAGES[:4]) == before, "finished stages ran again"
-    assert "05_sft" in done.stderr and "report:" in done.stderr
-    yield copy
+    yield root
     shutil.rmtree(root, ignore_errors=True)
+
+
+def command(root: Path, *goals: str) -> list[str]:
+    """Make with this environment; without ENV no rule can set one up, whatever is newer."""
+    return [
+        "make",
+        "--no-print-directory",
+        "PROFILE=smoke",
+        "ENV=",
+        f"PYTHON={sys.executable}",
+        *goals,
+    ]
 
 
 @pytest.mark.attack("environments")
@@ -87,48 +57,98 @@ def test_no_goal_of_a_test_installs_anything(tmp_path: Path, repository: Path) -
     (tmp_path / ".venv" / ".complete").touch()
     os.utime(tmp_path / ".venv" / ".complete", (1_000, 1_000))
     said = {}
-    copy = Copy(tmp_path, sys.executable, {**os.environ, "PYTHONPATH": str(tmp_path)})
-    for words in (copy.command(), [word for word in copy.command() if word != "ENV="]):
+    for words in (command(tmp_path), [word for word in command(tmp_path) if word != "ENV="]):
         for goal in ("reproduce", "report", "clean", "export", "figures", "test"):
-            done = subprocess.run([*words, "-n", goal], cwd=tmp_path, env=copy.environment, capture_output=True,
+            done = subprocess.run([*words, "-n", goal], cwd=tmp_path, env=environment(tmp_path), capture_output=True,
                                   text=True, check=False)  # fmt: skip
             said.setdefault("ENV=" in words, []).append(done.stdout)
     assert not [text for text in said[True] if "pip" in text or "venv" in text.replace(sys.executable, "")]
     assert all("pip install" in text for text in said[False]), "the rule that the tests switch off is another one now"
 
 
+def environment(root: Path) -> dict[str, str]:
+    kept = {key: value for key, value in os.environ.items() if key not in ("STAR1_DATA", "MAKEFLAGS", "MAKELEVEL")}
+    return {**kept, "PYTHONPATH": str(root)}
+
+
+def make(root: Path, *goals: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command(root, *goals),
+        cwd=root,
+        env=environment(root),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=HANG_S,
+        check=False,
+    )
+
+
+def stamps(root: Path) -> dict[str, int]:
+    return {name: (root / runner.executed("smoke", name)).stat().st_mtime_ns for name in STAGES}
+
+
+@pytest.fixture(scope="module")
+def finished(copy: Path) -> Path:
+    """The whole smoke study, killed once in the middle and then run to its end."""
+    process = subprocess.Popen(
+        command(copy, "reproduce"),
+        cwd=copy,
+        env=environment(copy),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + HANG_S
+    while not (copy / runner.executed("smoke", "04_selection")).exists():
+        assert process.poll() is None, "the study ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    before = {name: (copy / runner.executed("smoke", name)).stat().st_mtime_ns for name in STAGES[:4]}
+    assert not (copy / runner.executed("smoke", "06_safety")).exists()
+    done = make(copy, "reproduce")
+    assert done.returncode == 0, done.stderr[-3000:]
+    after = {name: (copy / runner.executed("smoke", name)).stat().st_mtime_ns for name in STAGES[:4]}
+    assert before == after, "finished stages ran again"
+    assert "05_sft" in done.stderr
+    assert "report:" in done.stderr
+    return copy
+
+
 @pytest.mark.attack("kills")
-def test_every_notebook_ran_and_every_stage_closed_its_folder(finished: Copy) -> None:
+def test_every_notebook_ran_and_every_stage_closed_its_folder(finished: Path) -> None:
     for name in STAGES:
-        assert (finished.root / runner.executed("smoke", name)).exists()
-        files.verify_manifest(finished.build / name)
-    assert not list((finished.build).rglob("*.failed.ipynb"))
+        assert (finished / runner.executed("smoke", name)).exists()
+        files.verify_manifest(finished / "build" / "smoke" / name)
+    assert not list((finished / "build" / "smoke").rglob("*.failed.ipynb"))
 
 
-def test_report_links_everything(finished: Copy) -> None:
-    page = finished.build / "report" / "index.html"
+def test_report_links_everything(finished: Path) -> None:
+    page = finished / "build" / "smoke" / "report" / "index.html"
     text = page.read_text(encoding="utf-8")
     for name in STAGES:
         assert f"notebooks/{name}.html" in text
         assert (page.parent / "notebooks" / f"{name}.html").exists()
-    for picture in (finished.build / "figures").glob("*.svg"):
+    for picture in (finished / "build" / "smoke" / "figures").glob("*.svg"):
         assert picture.name in text
     assert "tiny" in text
-    assert str(finished.root) not in text
+    assert str(finished) not in text
 
 
 @pytest.mark.attack("injection and what is shown")
-def test_no_completion_of_a_harmful_prompt_is_shown(finished: Copy) -> None:
+def test_no_completion_of_a_harmful_prompt_is_shown(finished: Path) -> None:
     """Executed notebooks, report, its transcripts and tables hold labels and lengths; the logs hold the completions."""
-    completions = _completions(finished.build)
+    completions = _completions(finished)
     assert completions
     pages = [
-        *(finished.build / "report").glob("*.html"),
-        *(finished.build / "report" / "notebooks").glob("*.html"),
-        *(finished.build / "tables").glob("*.csv"),
+        *(finished / "build" / "smoke" / "report").glob("*.html"),
+        *(finished / "build" / "smoke" / "report" / "notebooks").glob("*.html"),
+        *(finished / "build" / "smoke" / "tables").glob("*.csv"),
     ]
     text = "\n".join(page.read_text(encoding="utf-8") for page in pages)
-    bundled = list((finished.build / "report" / "transcripts").rglob("*.eval"))
+    bundled = list((finished / "build" / "smoke" / "report" / "transcripts").rglob("*.eval"))
     assert bundled
     for path in bundled:
         with zipfile.ZipFile(path) as archive:
@@ -138,10 +158,10 @@ def test_no_completion_of_a_harmful_prompt_is_shown(finished: Copy) -> None:
             assert completion not in text
 
 
-def _completions(build: Path) -> list[str]:
+def _completions(root: Path) -> list[str]:
     from inspect_ai.log import list_eval_logs, read_eval_log
 
-    logs = list_eval_logs(str(build / "evaluations" / "logs"))
+    logs = list_eval_logs(str(root / "build" / "smoke" / "evaluations" / "logs"))
     return [
         sample.output.completion
         for info in logs
@@ -150,28 +170,28 @@ def _completions(build: Path) -> list[str]:
     ]
 
 
-def test_a_second_run_does_nothing_but_draw_what_is_gone(finished: Copy) -> None:
-    before = finished.stamps()
-    picture = finished.build / "figures" / "safety.svg"
+def test_a_second_run_does_nothing_but_draw_what_is_gone(finished: Path) -> None:
+    before = stamps(finished)
+    picture = finished / "build" / "smoke" / "figures" / "safety.svg"
     drawn = picture.read_bytes()
     picture.unlink()
-    done = finished.make("reproduce")
+    done = make(finished, "reproduce")
     assert done.returncode == 0 and "section" not in done.stderr
     assert picture.read_bytes() == drawn
-    assert finished.stamps() == before
+    assert stamps(finished) == before
 
 
 @pytest.mark.attack("damaged files")
-def test_damaged_files_are_noticed_and_made_again(finished: Copy) -> None:
+def test_damaged_files_are_noticed_and_made_again(finished: Path) -> None:
     """A table emptied, the second half of a model's weights gone to zeros, the file of a stage cut in two."""
-    build = finished.build
+    build = finished / "build" / "smoke"
     table, cut = build / "tables" / "quality.csv", build / "09_thinking" / "items.jsonl"
     [weights] = build.glob("models/high-*/model.safetensors")
     header, half, whole = table.read_bytes().split(b"\n")[0], weights.stat().st_size // 2, cut.read_bytes()
     table.write_bytes(b"")
     weights.write_bytes(weights.read_bytes()[:half] + bytes(weights.stat().st_size - half))
     cut.write_bytes(whole[: len(whole) // 2])
-    done = finished.make("reproduce")
+    done = make(finished, "reproduce")
     assert done.returncode == 0, done.stderr[-2000:]
     assert table.read_bytes().startswith(header) and any(weights.read_bytes()[half:]) and cut.read_bytes() == whole
     assert "quality.csv: missing or changed" in done.stderr and "items.jsonl: missing or changed" in done.stderr
@@ -188,43 +208,43 @@ def say(root: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFi
 
 @pytest.mark.attack("bad parameters")
 def test_a_wrong_setting_stops_before_anything_runs(
-    finished: Copy, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    finished: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    text = (finished.root / "params" / "smoke.yaml").read_text(encoding="utf-8")
-    (finished.root / "params" / "broken.yaml").write_text(text.replace("audit_rows", "audit_rowz"), encoding="utf-8")
-    code, said = say(finished.root, monkeypatch, caplog, "graph", "--profile", "broken")
+    text = (finished / "params" / "smoke.yaml").read_text(encoding="utf-8")
+    (finished / "params" / "broken.yaml").write_text(text.replace("audit_rows", "audit_rowz"), encoding="utf-8")
+    code, said = say(finished, monkeypatch, caplog, "graph", "--profile", "broken")
     assert code == 2 and "did you mean 'audit_rows'" in said
-    assert not (finished.root / "build" / "broken" / "notebooks").exists()
+    assert not (finished / "build" / "broken" / "notebooks").exists()
 
 
-def test_a_failing_stage_ends_in_its_sentence(finished: Copy) -> None:
-    path = finished.root / "params" / "missing.yaml"
-    text = (finished.root / "params" / "smoke.yaml").read_text(encoding="utf-8")
+def test_a_failing_stage_ends_in_its_sentence(finished: Path) -> None:
+    path = finished / "params" / "missing.yaml"
+    text = (finished / "params" / "smoke.yaml").read_text(encoding="utf-8")
     path.write_text(text.replace("train_sets: []", "train_sets: [GPTFuzz, Nonsense]"), encoding="utf-8")
-    done = finished.make("reproduce", "PROFILE=missing")
+    done = make(finished, "reproduce", "PROFILE=missing")
     assert done.returncode != 0
     assert "Nonsense" in done.stderr
     assert "Traceback" not in done.stderr
-    assert not (finished.root / "build" / "missing" / "01_sources" / "manifest.json").exists()
+    assert not (finished / "build" / "missing" / "01_sources" / "manifest.json").exists()
 
 
-def test_clean_asks(finished: Copy, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+def test_clean_asks(finished: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO())
-    code, said = say(finished.root, monkeypatch, caplog, "clean", "--profile", "smoke")
+    code, said = say(finished, monkeypatch, caplog, "clean", "--profile", "smoke")
     assert code == 2 and "YES=1" in said
-    assert (finished.build / "models").exists()
+    assert (finished / "build" / "smoke" / "models").exists()
 
 
 def test_the_selection_exports_as_a_dataset(
-    finished: Copy, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    finished: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    assert say(finished.root, monkeypatch, caplog, "export", "--profile", "smoke")[0] == 0
-    rows = json.loads((finished.build / "dataset" / "data.json").read_text(encoding="utf-8"))
-    assert len(rows) == len(files.read_jsonl(finished.build / "04_selection" / "selected.jsonl"))
+    assert say(finished, monkeypatch, caplog, "export", "--profile", "smoke")[0] == 0
+    rows = json.loads((finished / "build" / "smoke" / "dataset" / "data.json").read_text(encoding="utf-8"))
+    assert len(rows) == len(files.read_jsonl(finished / "build" / "smoke" / "04_selection" / "selected.jsonl"))
 
 
-def test_executed_notebooks_carry_their_parameters(finished: Copy) -> None:
-    cells = json.loads((finished.root / runner.executed("smoke", "05_sft")).read_text(encoding="utf-8"))["cells"]
+def test_executed_notebooks_carry_their_parameters(finished: Path) -> None:
+    cells = json.loads((finished / runner.executed("smoke", "05_sft")).read_text(encoding="utf-8"))["cells"]
     injected = ["".join(c["source"]) for c in cells if "injected-parameters" in c["metadata"].get("tags", [])]
     assert len(injected) == 1
     assert "smoke" in injected[0]

@@ -12,7 +12,7 @@ import yaml
 
 from star1lib import files as io
 from star1lib.errors import UserError
-from star1lib.study import standins, warm
+from star1lib.study import standins
 from star1lib.training import sft
 from star1lib.training.rows import TrainRow
 
@@ -44,13 +44,8 @@ if "LOCAL_RANK" in os.environ:
 
 
 @pytest.fixture
-def launch(
-    tmp_path: Path, repository: Path, monkeypatch: pytest.MonkeyPatch, warm_python: tuple[str, dict[str, str]]
-) -> str:
+def launch(tmp_path: Path, repository: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """The committed FSDP2 configuration on two processes of this CPU."""
-    for name in (warm.VARIABLE, "PYTHON_EXEC"):
-        if name in warm_python[1]:
-            monkeypatch.setenv(name, warm_python[1][name])
     (tmp_path / "site").mkdir()
     (tmp_path / "site" / "sitecustomize.py").write_text(standins.FSDP_ON_CPU + DYING, encoding="utf-8")
     paths = [str(tmp_path / "site"), str(repository), os.environ.get("PYTHONPATH", "")]
@@ -81,13 +76,25 @@ def test_two_processes_give_the_loss_curve_of_one_and_resume_exactly(
     [work] = (tmp_path / "two").glob(".*partial")
     assert not list((tmp_path / "two").glob("v-*")), "nothing half-trained bears the model's name"
     assert (work / "checkpoint-2" / "optimizer_0" / ".metadata").exists(), "the optimizer is shared out"
-    monkeypatch.delenv("DIE_AT_STEP")
+    monkeypatch.setenv("DIE_AT_STEP", "3")  # two steps are left, so one that began again would die here
     two = sft.train("v", ROWS, tiny, tmp_path / "two", config(launch=launch), save_steps=2)
     assert two.name == one.name, "how many processes train does not name another model"
     curves = [[entry["loss"] for entry in sft.history(folder)] for folder in (one, two)]
     assert len(curves[0]) == 4 and curves[1] == pytest.approx(curves[0], abs=1e-4)
     for name, tensor in weights(one).items():
         assert torch.allclose(tensor, weights(two)[name], atol=1e-5), name
+
+
+@pytest.mark.parametrize(("name", "kind"), [("fsdp2", "FSDP"), ("zero3", "DEEPSPEED")])
+def test_accelerate_reads_the_committed_configurations(name: str, kind: str, repository: Path) -> None:
+    from accelerate.commands.config.config_args import load_config_from_file
+
+    found = load_config_from_file(str(repository / "params" / "accelerate" / f"{name}.yaml"))
+    assert found.distributed_type == kind and found.num_machines == 1 and not found.use_cpu
+    if kind == "DEEPSPEED":
+        assert found.deepspeed_config["zero_stage"] == 3
+    else:
+        assert found.fsdp_config["fsdp_version"] == 2
 
 
 def test_the_command_on_one_machine_and_on_four_nodes() -> None:

@@ -134,6 +134,28 @@ def test_a_trained_checkpoint_carries_the_template_that_it_is_asked_with(
         assert prompt == base.decode(prompted) + chat.THINK_OPEN * opened
 
 
+def test_thinking_is_the_templates_forced_or_none(
+    selection: Path, bases: Bases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A plain model with the trace in its rows: asked by its own template or by one that opens the thinking."""
+    recipes: dict[str, dict[str, Any]] = {
+        name: {"thinking": name, "rows": 2} for name in ("template", "forced", "none")
+    }  # fmt: skip
+    trained, _ = variants.train_variants(recipes, data(selection, bases), SETTINGS)
+    assert len({one.checkpoint for one in trained}) == 3
+    for one in trained:
+        opened = chat.opens_thinking(checkpoints.load_tokenizer(one.checkpoint))
+        assert one.thinking == opened == (one.name == "forced"), one.name
+    traces = {name: {"<think>" in row.completion for row in data(selection, bases).rows(Recipe(**recipe), 0)}
+              for name, recipe in recipes.items()}  # fmt: skip
+    assert traces == {"template": {True}, "forced": {True}, "none": {False}}
+    monkeypatch.setattr(sft, "fit", None)  # the older words are the same variants
+    same = {"forced": {"thinking": True, "rows": 2}, "none": {"thinking": False, "rows": 2}}
+    assert variants.train_variants(same, data(selection, bases), SETTINGS)[0] == trained[1:]
+    with pytest.raises(UserError, match=r"variants.x: field 'thinking"):
+        variants.train_variants({"x": {"thinking": "always"}}, data(selection, bases), SETTINGS)
+
+
 def test_without_stage_0_the_model_is_the_base(bases: Bases, tmp_path: Path) -> None:
     model = bases.variants[0].checkpoint
     made, curve = variants.make_bases(model, {}, training=SETTINGS, tests=[], models=tmp_path, seed=0)
