@@ -139,7 +139,7 @@ def test_name_changes_with_rows_settings_and_base(small: str) -> None:
         train.key_of(ROWS, small, config()),
         train.key_of(ROWS[1:], small, config()),
         train.key_of(ROWS, small, config(learning_rate=2e-3)),
-        train.key_of(ROWS, "small", config()),
+        train.key_of(ROWS, "tiny", config()),
         train.key_of(ROWS, small, config(joined=True)),
     }
     assert len(keys) == 5
@@ -239,24 +239,25 @@ def test_what_ran_out_is_one_sentence(
 
     monkeypatch.setattr(train, "run", fails)
     with pytest.raises(UserError, match=sentence):
-        train.fit(ROWS, "small", tmp_path, "v", config(), 2)
+        train.fit(ROWS, "tiny", tmp_path, "v", config(), 2)
     error = KeyError("something else")
     with pytest.raises(KeyError):
-        train.fit(ROWS, "small", tmp_path, "v", config(), 2)
+        train.fit(ROWS, "tiny", tmp_path, "v", config(), 2)
 
 
 def test_ours_beside_the_papers_recipe(repository: Path) -> None:
-    """`recipe` chooses what is not given, changes no name of a model, and is what the small profiles write out."""
+    """`recipe` chooses what is not given, changes no name of a model, and is what the profiles name."""
     ours = train.TrainConfig(recipe="ours")
     assert (ours.votes, ours.max_grad_norm, ours.adam_beta2, ours.weight_decay) == ("token", 1.0, 0.999, 0.0)
     assert train.TrainConfig(recipe="ours", weight_decay=0.1).weight_decay == 0.1
     assert train.TrainConfig(recipe="paper") == train.TrainConfig()
     for name, wanted in (("smoke", ours), ("mini", ours), ("star1", ours), ("doses", ours), ("paper", PAPER)):
         given = profiles.load(name, repository).common["training"]
-        assert {key: given[key] for key in train.OURS} == {key: getattr(wanted, key) for key in train.OURS}, name
+        made = train.TrainConfig.model_validate(given)
+        assert {key: getattr(made, key) for key in train.OURS} == {key: getattr(wanted, key) for key in train.OURS}
     assert given["seed"] == 2002 and given["batch_size"] == 128
     written = ours.model_copy(update={"recipe": "paper"})
-    assert train.key_of(ROWS, "small", ours) == train.key_of(ROWS, "small", written)
+    assert train.key_of(ROWS, "tiny", ours) == train.key_of(ROWS, "tiny", written)
 
 
 def test_weight_decay_spares_biases_and_norms(tmp_path: Path) -> None:
@@ -307,7 +308,7 @@ def test_a_damaged_checkpoint_is_no_trained_one(small: str, tmp_path: Path) -> N
 
 def test_empty_training_set_and_unknown_base(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no training rows"):
-        train.train("variant", [], "small", tmp_path, config())
+        train.train("variant", [], "tiny", tmp_path, config())
     with pytest.raises(UserError, match="cannot be loaded"):
         model.load(str(tmp_path / "nothing"))
     with pytest.raises(UserError, match="did not finish"):
