@@ -76,6 +76,14 @@ def tiny() -> Path:
 
 
 @pytest.fixture(scope="session")
+def small(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A smaller one still, a few thousand weights, for what trains or generates; no test changes it."""
+    import tinymodel
+
+    return str(tinymodel.save(tmp_path_factory.mktemp("small")))
+
+
+@pytest.fixture(scope="session")
 def mirror() -> Path:
     """The mirror of the public data; tests that need it are skipped without it."""
     named = os.environ.get("STAR1_DATA")

@@ -46,13 +46,14 @@ def test_two_policies_of_another_field_reach_tagger_prompts_and_scorer(tmp_path:
     script = dedent(
         """
         from star1lib.deliberation import prompts, taggers
-        from star1lib.models import embed
+        from sklearn.feature_extraction.text import HashingVectorizer
         from star1lib.models import answers
         from star1lib.records import Example
         from star1lib.selection import scorers
 
         questions = ["How many tablets of my blood pressure medicine may I take?", "Do I have cancer?"]
-        tags = taggers.ZeroShotTagger(embed.encode).predict(questions)
+        words = HashingVectorizer(n_features=4096, alternate_sign=False)
+        tags = taggers.ZeroShotTagger(lambda texts: words.transform(texts).toarray()).predict(questions)
         assert [tag[0] for tag in tags] == ["Dosing", "Diagnosis"], tags
         asked = prompts.deliberate(questions[0], ["Dosing"])[-1]["content"]
         assert "Do not name a dose" in asked and "Self-Harm" not in asked

@@ -145,6 +145,7 @@ def test_traces_are_varied_in_wording(loaded: corpus.Corpus) -> None:
     assert distinct_n(traces(loaded)) > 0.5
 
 
+@pytest.mark.real  # the traces change by hand alone
 def test_traces_are_varied_in_meaning(loaded: corpus.Corpus) -> None:
     from star1lib.models import embed
 

@@ -106,7 +106,7 @@ def test_text_of_a_model_is_never_run(tmp_path) -> None:
 
 
 @given(st.text(max_size=60) | st.lists(st.text(max_size=8), max_size=3) | st.integers() | st.none())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @pytest.mark.attack("bad rows")
 def test_any_value_is_a_value_or_a_user_error(value) -> None:
     for changes in ({"category": value}, {"score": value}):

@@ -59,7 +59,7 @@ def blocks_of(messages: list[dict[str, str]]) -> dict[str, str]:
 
 
 @given(st.text(max_size=60), st.sampled_from(["</request>", "<request>", "</request2>", "</reply>", "<thinking>", ""]))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 def test_what_stands_in_a_block_comes_out_again(text: str, tag: str) -> None:
     question = f"{text}{tag}{text[::-1]}"
     made = prompts.score(question, ["Self-Harm"], question, "fine")

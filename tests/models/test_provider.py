@@ -6,7 +6,6 @@ import asyncio
 import threading
 
 import pytest
-import tinymodel
 from inspect_ai.model import ChatMessageUser, GenerateConfig, ModelOutput
 from transformers import AutoTokenizer, LlamaForCausalLM
 
@@ -22,11 +21,6 @@ def patient(monkeypatch):
     monkeypatch.setattr(provider, "QUIET_SECONDS", 1.0)
 
 
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory):
-    return tinymodel.save(tmp_path_factory.mktemp("tiny"))
-
-
 def ask(subject, questions, **config) -> list[ModelOutput]:
     settings = GenerateConfig(temperature=0.0, **config)
 
@@ -37,7 +31,7 @@ def ask(subject, questions, **config) -> list[ModelOutput]:
     return asyncio.run(every())
 
 
-def test_samples_are_generated_together(tiny, monkeypatch):
+def test_samples_are_generated_together(small, monkeypatch):
     batches = []
     real = generate.generate
 
@@ -46,7 +40,7 @@ def test_samples_are_generated_together(tiny, monkeypatch):
         return real(model, prompts, settings, **more)
 
     monkeypatch.setattr(generate, "generate", spy)
-    subject = provider.local_model("tiny", str(tiny), thinking=False)
+    subject = provider.local_model("tiny", str(small), thinking=False)
     outputs = ask(
         subject,
         [f"Question {number}?" for number in range(40)],
@@ -54,7 +48,7 @@ def test_samples_are_generated_together(tiny, monkeypatch):
         extra_body={"repetition_penalty": 1.2},
     )
     assert batches == [(40, generate.Settings(5, 1.2))]
-    loaded, tokenizer = model.load(str(tiny))
+    loaded, tokenizer = model.load(str(small))
     for number, output in enumerate(outputs):
         prompt = chat.prompt_tokens(tokenizer, [{"role": "user", "content": f"Question {number}?"}])
         [alone] = real(loaded, [prompt], generate.Settings(5, 1.2), stop_ids={2})
@@ -64,9 +58,9 @@ def test_samples_are_generated_together(tiny, monkeypatch):
         assert output.completion == tokenizer.decode(alone.tokens, skip_special_tokens=True).strip()
 
 
-def test_thinking_is_split_off(tiny, monkeypatch):
+def test_thinking_is_split_off(small, monkeypatch):
     scripted = iter(["2 and 3\n</think>\n\nFive.", "still going"])
-    subject = provider.local_model("tiny", str(tiny), thinking=True)
+    subject = provider.local_model("tiny", str(small), thinking=True)
     seen = []
 
     def fake(model, prompts, settings, *, on_done, **more):
@@ -74,7 +68,7 @@ def test_thinking_is_split_off(tiny, monkeypatch):
         for index in range(len(prompts)):
             on_done(index, generate.Generation(tokenizer(next(scripted))["input_ids"], "stop", len(prompts[index])))
 
-    tokenizer = AutoTokenizer.from_pretrained(tiny)
+    tokenizer = AutoTokenizer.from_pretrained(small)
     monkeypatch.setattr(generate, "generate", fake)
     closed, opened = ask(subject, ["a", "b"], max_tokens=5)
     assert closed.message.text == "Five." and closed.message.content[0].reasoning == "2 and 3"
@@ -83,20 +77,20 @@ def test_thinking_is_split_off(tiny, monkeypatch):
     assert all(tokenizer.decode(prompt).endswith("<think>\n") for prompt in seen)
 
 
-def test_names_tell_weights_and_thinking_apart(tiny, tmp_path):
-    other = LlamaForCausalLM.from_pretrained(tiny)
+def test_names_tell_weights_and_thinking_apart(small, tmp_path):
+    other = LlamaForCausalLM.from_pretrained(small)
     other.lm_head.weight.data += 1
     other.save_pretrained(tmp_path)
     names = {
         str(provider.local_model("same", str(path), thinking))
-        for path in (tiny, tmp_path)
+        for path in (small, tmp_path)
         for thinking in (False, True)
     }
     assert len(names) == 4 and all(name.startswith("star1/same@") for name in names)
 
 
-def test_sampling_is_refused(tiny):
-    subject = provider.local_model("tiny", str(tiny), thinking=False)
+def test_sampling_is_refused(small):
+    subject = provider.local_model("tiny", str(small), thinking=False)
 
     async def sample():
         await subject.generate("a", config=GenerateConfig(temperature=0.7))
@@ -105,12 +99,12 @@ def test_sampling_is_refused(tiny):
         asyncio.run(sample())
 
 
-def test_an_error_of_the_model_reaches_every_caller(tiny, monkeypatch):
+def test_an_error_of_the_model_reaches_every_caller(small, monkeypatch):
     def broken(*arguments, **more):
         raise UserError("out of memory with a single prompt")
 
     monkeypatch.setattr(generate, "generate", broken)
-    subject = provider.local_model("tiny", str(tiny), thinking=False)
+    subject = provider.local_model("tiny", str(small), thinking=False)
     outcomes = ask(subject, ["a", "b"], max_tokens=3)
     assert [type(outcome) for outcome in outcomes] == [UserError, UserError]
 
@@ -141,7 +135,7 @@ def test_batcher_serves_late_items_and_names_forgotten_ones():
     assert sizes == [2, 1]
 
 
-def test_an_evaluation_asks_for_all_its_samples_at_once(tiny, tmp_path, monkeypatch):
+def test_an_evaluation_asks_for_all_its_samples_at_once(small, tmp_path, monkeypatch):
     from inspect_ai import Task
     from inspect_ai import eval as evaluate
     from inspect_ai.dataset import Sample
@@ -157,7 +151,7 @@ def test_an_evaluation_asks_for_all_its_samples_at_once(tiny, tmp_path, monkeypa
     task = Task(dataset=[Sample(id=number, input=f"Question {number}?") for number in range(50)], name="all")
     [log] = evaluate(
         task,
-        model=provider.local_model("tiny", str(tiny), thinking=False),
+        model=provider.local_model("tiny", str(small), thinking=False),
         log_dir=str(tmp_path),
         display="none",
         max_samples=50,

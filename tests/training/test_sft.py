@@ -1,4 +1,4 @@
-"""Training on TRL with a tiny model: the loss, the cache, the resume, and the sentence for an empty set."""
+"""Training on TRL with a small model: the loss, the cache, the resume, and the sentence for an empty set."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import tinymodel
 
 from star1lib import files as io
 from star1lib.errors import UserError
@@ -32,11 +31,6 @@ ROWS = [
 ]
 
 
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return str(tinymodel.save(tmp_path_factory.mktemp("tiny")))
-
-
 def config(**changes: Any) -> train.TrainConfig:
     return train.TrainConfig.model_validate({**SETTINGS, **changes})
 
@@ -56,23 +50,23 @@ def test_defaults_are_the_papers() -> None:
     assert (arguments.bf16, arguments.max_grad_norm, arguments.gradient_accumulation_steps) == (True, 0.0, 128)
 
 
-def moved(tiny: str, work: Path, dtype: str) -> float:
+def moved(small: str, work: Path, dtype: str) -> float:
     """How far a run at the paper's rate moves the weights."""
     import torch
 
-    before, _ = model.load(tiny)
+    before, _ = model.load(small)
     chosen = config(dtype=dtype, learning_rate=1e-5, schedule="constant", warmup_ratio=0.0, epochs=4)
-    after = train.run(ROWS, tiny, work, "moved", chosen, 50).model
+    after = train.run(ROWS, small, work, "moved", chosen, 50).model
     # From where they started: weights of bfloat16 have already moved when they are rounded to it.
     kind = next(after.parameters()).dtype
     pairs = zip(after.parameters(), before.parameters(), strict=True)
     return float(torch.cat([(new.float() - old.to(kind).float()).detach().flatten() for new, old in pairs]).norm())
 
 
-def test_a_lora_adapter_is_merged_into_the_weights(tiny: str, tmp_path: Path) -> None:
+def test_a_lora_adapter_is_merged_into_the_weights(small: str, tmp_path: Path) -> None:
     pytest.importorskip("peft")
     chosen = config(lora_rank=2, learning_rate=1e-2)
-    before, after = weights(Path(tiny)), weights(train.train("low", ROWS, tiny, tmp_path, chosen))
+    before, after = weights(Path(small)), weights(train.train("low", ROWS, small, tmp_path, chosen))
     moved = {name for name, tensor in before.items() if not tensor.equal(after[name])}
     assert moved == {name for name in before if "_proj" in name}
 
@@ -88,23 +82,23 @@ def test_auto_takes_the_arithmetic_that_the_machine_has(monkeypatch: pytest.Monk
 
 
 def test_bfloat16_arithmetic_moves_the_weights_as_far_as_float32_and_pure_bfloat16_does_not(
-    tiny: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    small: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    full = moved(tiny, tmp_path / "full", "float32")
-    assert moved(tiny, tmp_path / "mixed", "bfloat16") == pytest.approx(full, rel=0.05)
+    full = moved(small, tmp_path / "full", "float32")
+    assert moved(small, tmp_path / "mixed", "bfloat16") == pytest.approx(full, rel=0.05)
     real = model.load
     monkeypatch.setattr(train.checkpoints, "load", lambda base, _="": real(base, "bfloat16"))
-    assert moved(tiny, tmp_path / "pure", "bfloat16") != pytest.approx(full, rel=0.05)
+    assert moved(small, tmp_path / "pure", "bfloat16") != pytest.approx(full, rel=0.05)
 
 
-def test_one_vote_an_example(tiny: str, tmp_path: Path) -> None:
+def test_one_vote_an_example(small: str, tmp_path: Path) -> None:
     """Rows of one and of many answer tokens weigh alike: the logged loss is the mean of the rows' own losses."""
     import torch
 
     rows = [ROWS[0].model_copy(update={"id": "long", "completion": "word " * 40}), ROWS[1]]
     chosen = config(votes="example", micro_batch_size=1, epochs=1)
-    loss = train.run(rows, tiny, tmp_path, "votes", chosen, 50).state.log_history[0]["loss"]
-    network, tokenizer = model.load(tiny)
+    loss = train.run(rows, small, tmp_path, "votes", chosen, 50).state.log_history[0]["loss"]
+    network, tokenizer = model.load(small)
     own = []
     for row in rows:
         tokens = tokenize(row, tokenizer, 96)
@@ -117,22 +111,22 @@ def test_one_vote_an_example(tiny: str, tmp_path: Path) -> None:
 
 
 def test_a_prompt_that_leaves_no_room_is_left_out_by_id(
-    tiny: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    small: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     long = ROWS[0].model_copy(update={"id": "too-long", "prompt": "word " * 200})
-    train.run([long, *ROWS[1:]], tiny, tmp_path / "a", "room", config(epochs=1), 50)
+    train.run([long, *ROWS[1:]], small, tmp_path / "a", "room", config(epochs=1), 50)
     assert "too-long" in caplog.text
     with pytest.raises(UserError, match="raise max_length"):
-        train.run([long], tiny, tmp_path / "b", "room", config(epochs=1), 50)
+        train.run([long], small, tmp_path / "b", "room", config(epochs=1), 50)
 
 
-def test_trains_once_and_learns(tiny: str, tmp_path: Path) -> None:
-    first = train.train("variant", ROWS, tiny, tmp_path, config())
+def test_trains_once_and_learns(small: str, tmp_path: Path) -> None:
+    first = train.train("variant", ROWS, small, tmp_path, config())
     losses = [entry["loss"] for entry in train.history(first)]
     assert len(losses) == 6
     assert losses[-1] < losses[0]
     stamp = (first / io.MANIFEST).stat().st_mtime_ns
-    assert train.train("variant", ROWS, tiny, tmp_path, config()) == first
+    assert train.train("variant", ROWS, small, tmp_path, config()) == first
     assert (first / io.MANIFEST).stat().st_mtime_ns == stamp
     assert not list(tmp_path.glob(".*partial"))
     manifest = io.read_json(first / io.MANIFEST)
@@ -140,25 +134,25 @@ def test_trains_once_and_learns(tiny: str, tmp_path: Path) -> None:
     assert manifest["kinds"] == {"safety": 6}
 
 
-def test_name_changes_with_rows_settings_and_base(tiny: str) -> None:
+def test_name_changes_with_rows_settings_and_base(small: str) -> None:
     keys = {
-        train.key_of(ROWS, tiny, config()),
-        train.key_of(ROWS[1:], tiny, config()),
-        train.key_of(ROWS, tiny, config(learning_rate=2e-3)),
+        train.key_of(ROWS, small, config()),
+        train.key_of(ROWS[1:], small, config()),
+        train.key_of(ROWS, small, config(learning_rate=2e-3)),
         train.key_of(ROWS, "tiny", config()),
-        train.key_of(ROWS, tiny, config(joined=True)),
+        train.key_of(ROWS, small, config(joined=True)),
     }
     assert len(keys) == 5
 
 
 @pytest.mark.attack("kills")
 def test_a_killed_run_goes_on_and_ends_at_the_same_weights(
-    tiny: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    small: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     import torch
 
     chosen = config()
-    undisturbed = weights(train.train("variant", ROWS, tiny, tmp_path / "a", chosen, save_steps=2))
+    undisturbed = weights(train.train("variant", ROWS, small, tmp_path / "a", chosen, save_steps=2))
 
     class Killed(BaseException):
         pass
@@ -179,7 +173,7 @@ def test_a_killed_run_goes_on_and_ends_at_the_same_weights(
 
     monkeypatch.setattr(train, "_progress", killer)
     with pytest.raises(Killed):
-        train.train("variant", ROWS, tiny, tmp_path / "b", chosen, save_steps=2)
+        train.train("variant", ROWS, small, tmp_path / "b", chosen, save_steps=2)
     [work] = (tmp_path / "b").glob(".*partial")
     assert not list((tmp_path / "b").glob("variant-*"))
     torn = work / "checkpoint-99"
@@ -187,7 +181,7 @@ def test_a_killed_run_goes_on_and_ends_at_the_same_weights(
     (torn / "trainer_state.json").write_text('{"half')
     monkeypatch.setattr(train, "_progress", real)
     caplog.set_level("INFO")
-    resumed = weights(train.train("variant", ROWS, tiny, tmp_path / "b", chosen, save_steps=2))
+    resumed = weights(train.train("variant", ROWS, small, tmp_path / "b", chosen, save_steps=2))
     assert "going on from checkpoint-4" in caplog.text
     for name, tensor in undisturbed.items():
         assert torch.allclose(tensor, resumed[name], atol=1e-6), name
@@ -195,7 +189,7 @@ def test_a_killed_run_goes_on_and_ends_at_the_same_weights(
 
 @pytest.mark.attack("environments")
 def test_a_disk_that_fills_up_at_a_checkpoint_is_one_sentence_and_keeps_the_one_before(
-    tiny: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    small: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """By the limit on a file's size: a write that goes beyond it fails as on a full disk."""
     import resource
@@ -218,12 +212,12 @@ def test_a_disk_that_fills_up_at_a_checkpoint_is_one_sentence_and_keeps_the_one_
     with pytest.MonkeyPatch.context() as patch, pytest.raises(UserError, match="the disk is full; free some") as caught:
         patch.setattr(train, "_progress", full)
         try:
-            train.train("variant", ROWS, tiny, tmp_path, config(), save_steps=2)
+            train.train("variant", ROWS, small, tmp_path, config(), save_steps=2)
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, limit)
     assert "\n" not in str(caught.value) and not list(tmp_path.glob("variant-*"))
     caplog.set_level("INFO")
-    done = train.train("variant", ROWS, tiny, tmp_path, config(), save_steps=2)
+    done = train.train("variant", ROWS, small, tmp_path, config(), save_steps=2)
     assert "going on from checkpoint-2" in caplog.text and len(train.history(done)) == 6
 
 
@@ -252,14 +246,15 @@ def test_what_ran_out_is_one_sentence(
 
 
 def test_ours_beside_the_papers_recipe(repository: Path) -> None:
-    """`recipe` chooses what is not given, changes no name of a model, and is what the small profiles write out."""
+    """`recipe` chooses what is not given, changes no name of a model, and is what the profiles name."""
     ours = train.TrainConfig(recipe="ours")
     assert (ours.votes, ours.max_grad_norm, ours.adam_beta2, ours.weight_decay) == ("token", 1.0, 0.999, 0.0)
     assert train.TrainConfig(recipe="ours", weight_decay=0.1).weight_decay == 0.1
     assert train.TrainConfig(recipe="paper") == train.TrainConfig()
     for name, wanted in (("smoke", ours), ("mini", ours), ("star1", ours), ("doses", ours), ("paper", PAPER)):
         given = profiles.load(name, repository).common["training"]
-        assert {key: given[key] for key in train.OURS} == {key: getattr(wanted, key) for key in train.OURS}, name
+        made = train.TrainConfig.model_validate(given)
+        assert {key: getattr(made, key) for key in train.OURS} == {key: getattr(wanted, key) for key in train.OURS}
     assert given["seed"] == 2002 and given["batch_size"] == 128
     written = ours.model_copy(update={"recipe": "paper"})
     assert train.key_of(ROWS, "tiny", ours) == train.key_of(ROWS, "tiny", written)
@@ -288,8 +283,8 @@ def test_batches_are_a_plain_shuffle_whatever_the_lengths() -> None:
 
 
 @pytest.mark.attack("damaged files")
-def test_a_damaged_checkpoint_is_no_trained_one(tiny: str, tmp_path: Path) -> None:
-    folder = train.train("variant", ROWS[:2], tiny, tmp_path, config(epochs=1))
+def test_a_damaged_checkpoint_is_no_trained_one(small: str, tmp_path: Path) -> None:
+    folder = train.train("variant", ROWS[:2], small, tmp_path, config(epochs=1))
     assert train._complete(folder)
     whole = {path: path.read_bytes() for path in folder.iterdir()}
     [weights] = folder.glob("*.safetensors")
@@ -307,7 +302,7 @@ def test_a_damaged_checkpoint_is_no_trained_one(tiny: str, tmp_path: Path) -> No
             path.write_bytes(whole[path])
             assert train._complete(folder)
     weights.write_bytes(damages[weights][2])
-    assert train.train("variant", ROWS[:2], tiny, tmp_path, config(epochs=1)) == folder
+    assert train.train("variant", ROWS[:2], small, tmp_path, config(epochs=1)) == folder
     assert train._complete(folder) and weights.read_bytes() != damages[weights][2]
 
 

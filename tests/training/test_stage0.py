@@ -6,7 +6,6 @@ import re
 from pathlib import Path
 
 import pytest
-import tinymodel
 
 from star1lib.evaluation.benchmarks import probe, sums
 from star1lib.models import chat, checkpoints, generate
@@ -15,11 +14,6 @@ from star1lib.safeguards import sexualizes_minor
 from star1lib.training import stage0
 from star1lib.training.rows import TrainRow
 from star1lib.training.sft import TrainConfig
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return str(tinymodel.save(tmp_path_factory.mktemp("tiny")))
 
 
 def test_harmless_prompts_are_different_and_many() -> None:
@@ -53,9 +47,9 @@ def test_no_sum_is_one_of_a_benchmark() -> None:
 
 
 def test_own_answers_end_with_a_sentence_and_are_kept(
-    tiny: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    small: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tokenizer = checkpoints.load_tokenizer(tiny)
+    tokenizer = checkpoints.load_tokenizer(small)
     said = ["A cat purrs. It is hap", "no end at all", "1. One\n2. Two"]
 
     def answer(net: object, prompts: list[list[int]], *_: object, **__: object) -> list[generate.Generation]:
@@ -63,10 +57,10 @@ def test_own_answers_end_with_a_sentence_and_are_kept(
         return [generate.Generation(ids, "max_tokens", 3) for ids in tokens]
 
     monkeypatch.setattr(generate, "generate", answer)
-    [row] = stage0.own_answers(tiny, ["Why?", "How?", "Name two."], tmp_path)
+    [row] = stage0.own_answers(small, ["Why?", "How?", "Name two."], tmp_path)
     assert (row.prompt, row.completion, row.source, row.kind) == ("Why?", "A cat purrs.", stage0.OWN, stage0.ANCHOR)
     monkeypatch.setattr(generate, "generate", None)
-    assert stage0.own_answers(tiny, ["Why?", "How?", "Name two."], tmp_path) == [row]
+    assert stage0.own_answers(small, ["Why?", "How?", "Name two."], tmp_path) == [row]
     thoughtful = stage0.with_thought(row)
     assert thoughtful.completion == "<think>\nThe user says: Why? I will answer that.\n</think>\n\nA cat purrs."
 
@@ -87,17 +81,17 @@ def test_more_sums_are_neither_of_stage_0_nor_of_a_test() -> None:
     assert not pairs & {tuple(sorted(stage0.numbers(text))) for text in taken}
 
 
-def test_the_reasoner_opens_its_thinking_and_is_made_once(tiny: str, tmp_path: Path) -> None:
+def test_the_reasoner_opens_its_thinking_and_is_made_once(small: str, tmp_path: Path) -> None:
     config = TrainConfig(epochs=1, learning_rate=1e-3, batch_size=2, max_length=96, dtype="float32", votes="token")
     settings = stage0.Settings(arithmetic=4, own=0)
     tests = [Question.make("What is 5 + 6?", "test")]
-    checkpoint = stage0.reasoner(tiny, settings, [], tests, tmp_path, config)
+    checkpoint = stage0.reasoner(small, settings, [], tests, tmp_path, config)
     tokenizer = checkpoints.load_tokenizer(str(checkpoint))
     assert chat.opens_thinking(tokenizer)
     asked = [{"role": "user", "content": "x"}]
-    plain = checkpoints.load_tokenizer(tiny)
+    plain = checkpoints.load_tokenizer(small)
     assert chat.prompt_tokens(tokenizer, asked, thinking=True) == chat.prompt_tokens(plain, asked, thinking=True)
-    assert stage0.reasoner(tiny, settings, [], tests, tmp_path, config) == checkpoint
+    assert stage0.reasoner(small, settings, [], tests, tmp_path, config) == checkpoint
 
 
 def test_the_benchmark_of_sums_has_right_answers() -> None:

@@ -42,9 +42,8 @@ def selection(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def bases(tmp_path: Path) -> Bases:
-    checkpoint = str(tinymodel.save(tmp_path / "tiny"))
-    return Bases([variants.base_variant(checkpoint)], ["Why?", "How?"], [])
+def bases(small: str) -> Bases:
+    return Bases([variants.base_variant(small)], ["Why?", "How?"], [])
 
 
 def data(selection: Path, bases: Bases, benign: int = 4) -> TrainingData:
