@@ -54,7 +54,7 @@ def test_the_papers_profile_on_eight_cards_and_on_one(repository: Path) -> None:
     for part in ("weights", "gradients", "optimizer", "activations", "tokens trained", "tokens generated", "disk"):
         assert part in text
     usual = plan.table(list(found.values()), plan.card("H100-80"), 8)
-    assert "USD at 2.5 an hour (about what it is rented for)" in usual
+    assert "USD at 2.5 an hour (assumed, USD= gives yours)" in usual
     with pytest.raises(UserError, match=r"R1-Distill-Qwen-32B does not fit .*; 8 cards would do"):
         plan.refuse(plan.of_profile(paper, plan.card("H100-80"), 4))
     [one] = plan.of_profile(paper, plan.card("H100-80"), 8, ["R1-Distill-Qwen-14B"])

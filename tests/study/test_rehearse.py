@@ -147,10 +147,14 @@ def too_many(value: dict[str, Any]) -> None:
     value["models"][0]["notebooks"]["10_over_refusal"]["variants"]["star1_with_benign"]["benign"] = 1001
 
 
+def one_more(value: dict[str, Any], model: str) -> None:
+    value["models"].append({"model": model, "notebooks": {"09_thinking": {"pairs": []}}})
+
+
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        (lambda value: value["models"].append({"model": "some/unheard-of-7B"}),
+        (lambda value: one_more(value, "some/unheard-of-7B"),
          "model 'some/unheard-of-7B': its chat template is unknown here; record its pin by"),
         (lambda value: section("01_sources", train_sets=["GPTFuz"])(value),
          r"params/mine.yaml: .* notebooks.01_sources.train_sets: source 'GPTFuz': .* did you mean 'GPTFuzz'"),
@@ -171,7 +175,7 @@ def test_a_fault_of_the_profile_ends_a_rehearsal_before_anything(
 def test_a_template_that_opens_no_turn_ends_a_rehearsal(root: Path, no_notebooks: None, tiny: Path) -> None:
     shutil.copytree(tiny, root / "odd")
     (root / "odd" / "chat_template.jinja").write_text("{{ messages[0]['content'] }}", encoding="utf-8")
-    profile = planted(root, lambda value: value["models"].append({"model": "odd"}))
+    profile = planted(root, lambda value: one_more(value, "odd"))
     with pytest.raises(UserError, match=r"its chat template is of an unknown kind, .*; correct the template"):
         rehearse.run(profile, ["odd"], root=root)
 
