@@ -195,8 +195,8 @@ def load(name: str, dtype: str = "float32") -> tuple[Any, Any]:
     where = resolve(name)
     try:
         tokenizer = AutoTokenizer.from_pretrained(where)
-        how: Any = {"dtype": getattr(torch, dtype), "output_loading_info": True}
-        model, told = AutoModelForCausalLM.from_pretrained(where, **how)
+        loaded: Any = AutoModelForCausalLM.from_pretrained(where, dtype=getattr(torch, dtype), output_loading_info=True)
+        model, told = loaded
     except (OSError, ValueError, RuntimeError) as err:
         raise UserError(
             f"model '{name}': cannot be loaded ({str(err).splitlines()[0]}); give a folder with a checkpoint, "
