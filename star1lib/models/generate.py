@@ -61,7 +61,6 @@ def generate(
     settings: Settings,
     *,
     stop_ids: set[int],
-    batch_size: int | None = None,
     on_done: Callable[[int, Generation], None] | None = None,
 ) -> list[Generation]:
     """Greedy responses to tokenised `prompts`, in their order.
@@ -72,7 +71,7 @@ def generate(
     if any(len(prompt) == 0 for prompt in prompts):
         raise UserError("generate: a prompt without tokens; give every question some text.")
     batches = _Batches(model, settings, stop_ids, on_done)
-    batches.run(prompts, batch_size)
+    batches.run(prompts)
     return [batches.done[index] for index in range(len(prompts))]
 
 
@@ -111,14 +110,14 @@ class _Batches:
         self.done: dict[int, Generation] = {}
         self.rows: list[_Row] = []
 
-    def run(self, prompts: Sequence[Sequence[int]], batch_size: int | None) -> None:
+    def run(self, prompts: Sequence[Sequence[int]]) -> None:
         """Generate for all prompts."""
         rows = sorted((_Row(i, list(p)) for i, p in enumerate(prompts)), key=lambda row: -len(row.prompt))
         pending = deque(row for row in rows if len(row.prompt) < self.window)
         for row in rows:
             if len(row.prompt) >= self.window:
                 self._finish(row, "model_length")
-        limit = batch_size or min(BATCH, self._room(len(rows[0].prompt))) if rows else 0
+        limit = min(BATCH, self._room(len(rows[0].prompt))) if rows else 0
         while pending:
             self.rows = [pending.popleft() for _ in range(min(limit, len(pending)))]
             try:

@@ -117,13 +117,12 @@ class LocalModel(ModelAPI):
         config: GenerateConfig = GenerateConfig(),  # noqa: B008
         path: str = "",
         thinking: bool = False,
-        batch_size: int | None = None,
         **_: Any,
     ) -> None:
         super().__init__(model_name, base_url, api_key, [], config)
         if not path:
             raise UserError(f"model {model_name}: no checkpoint named; give `path`.")
-        self.path, self.thinking, self.batch_size = path, thinking, batch_size
+        self.path, self.thinking = path, thinking
         self._loaded: tuple[Any, Any] | None = None
         self._batcher: Batcher[_Call, ModelOutput] = Batcher(self._work)
 
@@ -179,7 +178,6 @@ class LocalModel(ModelAPI):
                 prompts,
                 settings,
                 stop_ids=generate.stop_tokens(model, tokenizer),
-                batch_size=self.batch_size,
                 on_done=finished,
             )
 
@@ -211,10 +209,10 @@ def fingerprint(path: str, thinking: bool) -> str:
     return f"{checkpoints.weights_fingerprint(path)}-{'thinking' if thinking else 'direct'}-v{generate.VERSION}"
 
 
-def local_model(variant: str, path: str, thinking: bool, batch_size: int | None = None) -> Model:
+def local_model(variant: str, path: str, thinking: bool) -> Model:
     """An Inspect model over a local checkpoint, loaded when it is first asked."""
     os.environ.setdefault("HF_HUB_OFFLINE", "1" if os.path.isdir(checkpoints.resolve(path)) else "0")  # noqa: PTH112
     name = f"star1/{variant}@{fingerprint(path, thinking)}"
     # Inspect would start with few calls at once and feel its way up, as against a remote server.
     config = GenerateConfig(max_connections=_EVERY, adaptive_connections=False)
-    return get_model(name, config=config, memoize=False, path=path, thinking=thinking, batch_size=batch_size)
+    return get_model(name, config=config, memoize=False, path=path, thinking=thinking)

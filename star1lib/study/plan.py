@@ -144,13 +144,18 @@ class ModelPlan:
     disk: float
 
 
+def _training(config: TrainConfig, gpus: int) -> int:
+    """How many of the cards train: one, where training is not launched on all."""
+    return gpus if config.launch else 1
+
+
 def training_memory(shape: Shape, config: TrainConfig, gpus: int) -> dict[str, float]:
     """GiB on each card while `config` trains on `gpus`, of which it takes one if it is not launched on all.
 
     The states `weights`, `gradients` and `optimizer` are shared out, `activations` (with the gathered layer and the
     logits) are not.
     """
-    sharing = gpus if config.launch else 1
+    sharing = _training(config, gpus)
     layer = (shape.parameters - (1 if shape.tied else 2) * shape.vocabulary * shape.hidden) / shape.layers
     tokens = config.micro_batch_size * config.max_length
     kept = shape.layers if config.gradient_checkpointing else 17 * shape.layers
@@ -171,7 +176,7 @@ def plan(name: str, card: Card, gpus: int, config: TrainConfig, work: Work) -> M
     split = _split(shape, card)
     # Forward, backward and, with checkpointing, the forward pass again.
     flops = (8 if config.gradient_checkpointing else 6) * shape.parameters * work.train_tokens * work.variants
-    train_hours = flops / (card.tflops * 1e12 * TRAINING_SHARE * (gpus if config.launch else 1)) / 3600
+    train_hours = flops / (card.tflops * 1e12 * TRAINING_SHARE * _training(config, gpus)) / 3600
     each = work.answer_tokens / 2
     moved = 2 * shape.parameters + CONCURRENT * each * shape.cache_bytes
     step = max(moved / (card.bandwidth * 1e9 * GENERATION_SHARE * max(split, 1)), SLOWEST_STEP_S)
@@ -201,7 +206,7 @@ def _lacks(shape: Shape, card: Card, gpus: int, config: TrainConfig) -> str:
     if (need := sum(training_memory(shape, config, gpus).values())) > room:
         return f"training needs {need:.0f} GiB a card, {room:.0f} are there"
     try:
-        accumulation(config, gpus if config.launch else 1)
+        accumulation(config, _training(config, gpus))
     except UserError:
         return f"a batch of {config.batch_size} is not shared out evenly over {gpus} cards"
     return ""

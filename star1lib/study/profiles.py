@@ -13,7 +13,7 @@ import difflib
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -316,12 +316,10 @@ def _check_models(profile: Profile, where: Path) -> None:
     for build in profile.builds():
         declared |= set(_variants(build, where))
     known = claims.load().roles()
-    for field, role, names in _compared(profile):
+    for field, role, names in _played(profile):
         if role not in known:
             _refuse(f"{where}: {field}", f"no role '{role}'; {_meant(role, known)}"[:-1])
-        for name in names:
-            if re.sub(_SEED, "", name.partition("+")[0]) not in declared:
-                _refuse(f"{where}: {field}", f"no variant '{name}'; {_meant(name, sorted(declared))}"[:-1])
+        _check_made(names, declared, f"{where}: {field}")
 
 
 def _variants(build: Profile, where: Path) -> dict[str, Any]:
@@ -335,7 +333,14 @@ def _variants(build: Profile, where: Path) -> dict[str, Any]:
     return found
 
 
-def _compared(profile: Profile) -> Iterator[tuple[str, str, list[str]]]:
+def _check_made(names: Iterable[str], made: Collection[str], place: str) -> None:
+    """Whether somebody makes the named variants, of whatever seed and with whatever switch (`star1_seed1+zero`)."""
+    for name in names:
+        if re.sub(_SEED, "", name.partition("+")[0]) not in made:
+            _refuse(place, f"no variant '{name}'; {_meant(name, sorted(made))}"[:-1])
+
+
+def _played(profile: Profile) -> Iterator[tuple[str, str, list[str]]]:
     """What the last notebook compares: the field, a role of the paper's claims, the variants that play it."""
     last = profile.notebooks.get("11_figures", {})
     by_kind = {f"claim_roles.{kind}": played for kind, played in last.get("claim_roles", {}).items()}
@@ -351,11 +356,9 @@ def _check_compared(profile: Profile, declared: Mapping[str, Mapping[str, Any]],
         return profile.notebooks.get(stage, {}).get(key, declared[stage].get(key, []))
 
     made = {BASE, PLAIN, *(name for stage in declared for name in given(stage, "variants"))}
-    pairs = {f"{where}: 09_thinking.pairs": [name for pair in given("09_thinking", "pairs") for name in pair]}
-    for place, names in {**pairs, f"{where}: 08_data_quality.beside": given("08_data_quality", "beside")}.items():
-        for name in names:
-            if re.sub(r"_seed\d+$", "", name) not in made:
-                _refuse(f"{place} ({profile.name})", f"no variant '{name}'; {_meant(name, sorted(made))}"[:-1])
+    paired = [name for pair in given("09_thinking", "pairs") for name in pair]
+    _check_made(paired, made, f"{where}: 09_thinking.pairs ({profile.name})")
+    _check_made(given("08_data_quality", "beside"), made, f"{where}: 08_data_quality.beside ({profile.name})")
 
 
 def _priced(profile: Profile) -> dict[str, Any]:

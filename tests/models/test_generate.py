@@ -98,7 +98,8 @@ def test_batches_do_not_change_a_token(name, penalty, monkeypatch):
     wanted = reference(model, asked, 24, penalty, stop)
     monkeypatch.setattr(generate, "ROUND", 5)
     for batch in (1, 3, 64):
-        got = generate.generate(model, asked, Settings(24, penalty), stop_ids=stop, batch_size=batch)
+        monkeypatch.setattr(generate, "BATCH", batch)
+        got = generate.generate(model, asked, Settings(24, penalty), stop_ids=stop)
         assert tokens(got) == wanted
         assert [result.prompt_tokens for result in got] == [len(prompt) for prompt in asked]
         ended = ["stop" if made[-1] in stop else "max_tokens" for made in wanted]
@@ -153,7 +154,8 @@ def test_out_of_memory_halves_the_batch_and_keeps_what_was_made(llama, monkeypat
 
     monkeypatch.setattr(llama, "generate", failing)
     monkeypatch.setattr(generate, "ROUND", 4)
-    how = {"stop_ids": set(), "batch_size": 4, "on_done": lambda index, _: reported.append(index)}
+    monkeypatch.setattr(generate, "BATCH", 4)
+    how = {"stop_ids": set(), "on_done": lambda index, _: reported.append(index)}
     assert tokens(generate.generate(llama, asked, Settings(10, 1.2), **how)) == wanted
     assert sorted(reported) == list(range(len(asked)))
     assert calls[2] == (2, calls[1][1])  # the two longest go on from the fourth token

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,25 @@ def weights(folder: Path) -> dict[str, Any]:
     from safetensors.torch import load_file
 
     return dict(load_file(next(folder.glob("*.safetensors"))))
+
+
+def at_step(number: int, act: Callable[[], None]) -> Callable[[str], Any]:
+    """The bar of a training that does something at the end of a step."""
+    real = train._progress
+
+    def progress(name: str) -> Any:
+        callback = real(name)
+        step_end = callback.on_step_end
+
+        def on_step_end(args: Any, state: Any, control: Any, **rest: Any) -> None:
+            step_end(args, state, control, **rest)
+            if state.global_step == number:
+                act()
+
+        callback.on_step_end = on_step_end
+        return callback
+
+    return progress
 
 
 def test_defaults_are_the_papers() -> None:
@@ -157,21 +177,11 @@ def test_a_killed_run_goes_on_and_ends_at_the_same_weights(
     class Killed(BaseException):
         pass
 
+    def kill() -> None:
+        raise Killed
+
     real = train._progress
-
-    def killer(name: str) -> Any:
-        callback = real(name)
-        step_end = callback.on_step_end
-
-        def on_step_end(args: Any, state: Any, control: Any, **rest: Any) -> None:
-            step_end(args, state, control, **rest)
-            if state.global_step == 5:
-                raise Killed
-
-        callback.on_step_end = on_step_end
-        return callback
-
-    monkeypatch.setattr(train, "_progress", killer)
+    monkeypatch.setattr(train, "_progress", at_step(5, kill))
     with pytest.raises(Killed):
         train.train("variant", ROWS, small, tmp_path / "b", chosen, save_steps=2)
     [work] = (tmp_path / "b").glob(".*partial")
@@ -195,22 +205,12 @@ def test_a_disk_that_fills_up_at_a_checkpoint_is_one_sentence_and_keeps_the_one_
     import resource
 
     limit = resource.getrlimit(resource.RLIMIT_FSIZE)
-    real = train._progress
 
-    def full(name: str) -> Any:
-        callback = real(name)
-        step_end = callback.on_step_end
-
-        def on_step_end(args: Any, state: Any, control: Any, **rest: Any) -> None:
-            step_end(args, state, control, **rest)
-            if state.global_step == 3:
-                resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, limit[1]))
-
-        callback.on_step_end = on_step_end
-        return callback
+    def full() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, limit[1]))
 
     with pytest.MonkeyPatch.context() as patch, pytest.raises(UserError, match="the disk is full; free some") as caught:
-        patch.setattr(train, "_progress", full)
+        patch.setattr(train, "_progress", at_step(3, full))
         try:
             train.train("variant", ROWS, small, tmp_path, config(), save_steps=2)
         finally:
