@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from IPython.display import HTML
     from pandas.io.formats.style import Styler
 
-_RATE = ("value", "low", "high")
 _POINTS = ("difference", "printed", "smallest_visible", "cut_off_difference", "at_worst", "at_best")
 _BOUNDS = ("low_bound", "high_bound", "other_value")
 
