@@ -96,10 +96,13 @@ def decontaminate(
         by_source.setdefault(question.source, []).append(question)
     for questions in by_source.values():
         state.add_source(questions)
-    state.tfidf_over_union()
-    state.by_embedding()
+    state.over_union(STEPS[5], dedup.tfidf(_texts(state.left), thresholds.tfidf))
+    vectors = embed.encode(_texts(state.left))
+    alike = dedup.embedding(vectors, thresholds.embedding)
+    state.over_union(STEPS[6], alike)
+    kept = state.embedding_against_tests(state.left, vectors[alike.kept])
     steps = sorted(state.steps, key=lambda row: STEPS.index(row["step"]))
-    return Decontaminated(state.left, state.removed, steps, state.tests, thresholds)
+    return Decontaminated(kept, state.removed, steps, state.tests, thresholds)
 
 
 def against_tests(
@@ -151,17 +154,9 @@ class _State:
             for source, count in before.items()
         ]
         for position, (partner, score) in sorted(gone.items()):
-            question = questions[position]
+            who = questions[position].model_dump(exclude={"meta"})
             self.removed.append(
-                Removal(
-                    id=question.id,
-                    text=question.text,
-                    source=question.source,
-                    step=step,
-                    partner_id=partner.id,
-                    partner_text=partner.text,
-                    score=score,
-                )
+                Removal(**who, step=step, partner_id=partner.id, partner_text=partner.text, score=score)
             )
         return [question for position, question in enumerate(questions) if position not in gone]
 
@@ -208,17 +203,10 @@ class _State:
         near_kept: Gone = {position: hits[place] for position, place in enumerate(places) if place in hits}
         return self.close(STEPS[4], left, near_kept)
 
-    def tfidf_over_union(self) -> None:
-        found = dedup.tfidf(_texts(self.left), self.thresholds.tfidf)
+    def over_union(self, step: str, found: dedup.Kept) -> None:
+        """Of all that is left, what was `found` alike by one measure."""
         gone: Gone = {hit.index: (self.left[hit.partner], hit.score) for hit in found.removed}
-        self.left = self.close(STEPS[5], self.left, gone)
-
-    def by_embedding(self) -> None:
-        vectors = embed.encode(_texts(self.left))
-        found = dedup.embedding(vectors, self.thresholds.embedding)
-        gone: Gone = {hit.index: (self.left[hit.partner], hit.score) for hit in found.removed}
-        self.left = self.close(STEPS[6], self.left, gone)
-        self.left = self.embedding_against_tests(self.left, vectors[found.kept])
+        self.left = self.close(step, self.left, gone)
 
     def embedding_against_tests(self, questions: list[Question], vectors: np.ndarray) -> list[Question]:
         near: Gone = {}

@@ -49,16 +49,19 @@ def collect(
     for name in (*train_sets, *test_names):
         sources.source(name)
     rows: list[dict[str, Any]] = []
+
+    def loaded(name: str) -> list[Question]:
+        questions = sources.load(name, folder)
+        note = sources.partial(name, len(questions))
+        rows.append(_row(name, "partial" if note else "loaded", len(questions), note))
+        return questions
+
     pool: list[Question] = []
     for name in train_sets:
         try:
-            questions = sources.load(name, folder)
+            pool += subset(loaded(name), limit, seed)
         except UserError as err:
             rows.append(_row(name, "unavailable", None, str(err)))
-            continue
-        note = sources.partial(name, len(questions))
-        rows.append(_row(name, "partial" if note else "loaded", len(questions), note))
-        pool += subset(questions, limit, seed)
     if corpus:
         questions = written.load().questions()
         rows.append(
@@ -66,12 +69,7 @@ def collect(
              "licence": written.LICENCE, "revision": "", "reason": written.LABEL}
         )  # fmt: skip
         pool += subset(questions, limit, seed)
-    tests: list[Question] = []
-    for name in test_names:
-        questions = sources.load(name, folder)
-        note = sources.partial(name, len(questions))
-        rows.append(_row(name, "partial" if note else "loaded", len(questions), note))
-        tests += [question.model_copy(update={"meta": {"set": name}}) for question in questions]
+    tests = [one.model_copy(update={"meta": {"set": name}}) for name in test_names for one in loaded(name)]
     if not pool:
         raise UserError(
             "sources: no training question was collected; name a set that is at hand or set `corpus: true`."
@@ -84,16 +82,9 @@ def collect(
 
 def _row(name: str, status: str, count: int | None, reason: str) -> dict[str, Any]:
     source = sources.source(name)
-    return {
-        "name": name,
-        "kind": source.kind,
-        "status": status,
-        "count": "" if count is None else count,
-        "expected": "" if source.expected is None else source.expected,
-        "licence": source.licence,
-        "revision": source.revision,
-        "reason": reason or source.note,
-    }
+    return {"name": name, "kind": source.kind, "status": status, "count": "" if count is None else count,
+            "expected": "" if source.expected is None else source.expected, "licence": source.licence,
+            "revision": source.revision, "reason": reason or source.note}  # fmt: skip
 
 
 def write(collected: Collected, folder: str | Path) -> None:

@@ -71,8 +71,12 @@ def _cells(path: Path) -> Iterator[Row]:
         yield dict(zip(header, row, strict=True))
 
 
-def rows_of(path: Path) -> Iterator[tuple[int, Row]]:
-    """Numbered rows of a CSV, TSV, JSONL or JSON-list file; a parquet file needs pyarrow."""
+def rows_of(path: Path) -> Iterator[tuple[str, Row]]:
+    """The rows of a CSV, TSV, JSONL, JSON-list or parquet file, each after its place in words."""
+    return ((f"{path.name}, row {number}", row) for number, row in _numbered(path))
+
+
+def _numbered(path: Path) -> Iterator[tuple[int, Row]]:
     if path.suffix in (".csv", ".tsv"):
         yield from enumerate(_cells(path), start=2)
     elif ".jsonl" in path.suffixes:
@@ -124,13 +128,18 @@ def column(
 ) -> list[Pair]:
     """The column `name` with the columns `meta` beside it, of the rows whose fields have the values in `keep`."""
     out = []
-    for number, row in rows_of(path):
-        where = f"{path.name}, row {number}"
+    for where, row in rows_of(path):
         text = question(row, name, where)
         extra = {key: field(row, key, where) for key in meta}
         if all(field(row, key, where) in values for key, values in (keep or {}).items()):
             out.append((text, extra))
     return out
+
+
+def _each(items: Any, where: str, what: str, key: str = "item") -> list[Pair]:
+    """A list of questions in a JSON value."""
+    listed = enumerate(_expect(items, list, where, what), start=1)
+    return [(question({key: item}, key, f"{where}, item {n}"), {}) for n, item in listed]
 
 
 def lines(path: Path) -> list[Pair]:
@@ -145,15 +154,13 @@ def first_cells(path: Path) -> list[Pair]:
 
 def strings(path: Path) -> list[Pair]:
     """A JSON list of questions."""
-    value = _expect(_json(text_of(path), path.name), list, path.name, "a list of questions")
-    return [(question({"item": item}, "item", f"{path.name}, item {n}"), {}) for n, item in enumerate(value, start=1)]
+    return _each(_json(text_of(path), path.name), path.name, "a list of questions")
 
 
 def instructions(path: Path) -> list[Pair]:
     """A JSON object with a list of questions under `instructions`."""
     key = "instructions"
-    items = _expect(field(_json(text_of(path), path.name), key, path.name), list, path.name, f"a list under '{key}'")
-    return [(question({key: i}, key, f"{path.name}, item {n}"), {}) for n, i in enumerate(items, start=1)]
+    return _each(field(_json(text_of(path), path.name), key, path.name), path.name, f"a list under '{key}'", key)
 
 
 def topics(path: Path) -> list[Pair]:
@@ -162,8 +169,8 @@ def topics(path: Path) -> list[Pair]:
     for topic, parts in _expect(_json(text_of(path), path.name), dict, path.name, "an object of topics").items():
         for subtopic, items in _expect(parts, dict, f"{path.name}, {topic}", "an object of subtopics").items():
             where = f"{path.name}, {topic}/{subtopic}"
-            for item in _expect(items, list, where, "a list of questions"):
-                out.append((question({"item": item}, "item", where), {"topic": topic, "subtopic": subtopic}))
+            found = _each(items, where, "a list of questions")
+            out += [(text, {"topic": topic, "subtopic": subtopic}) for text, _ in found]
     return out
 
 
@@ -179,8 +186,7 @@ def unwrapped(path: Path) -> list[Pair]:
 def gpqa(path: Path) -> list[Pair]:
     """GPQA: the question with its right and three wrong answers."""
     out: list[Pair] = []
-    for number, row in rows_of(path):
-        where = f"{path.name}, row {number}"
+    for where, row in rows_of(path):
         wrong = [str(field(row, f"Incorrect Answer {n}", where)).strip() for n in (1, 2, 3)]
         right = str(field(row, "Correct Answer", where)).strip()
         out.append((question(row, "Question", where), {"correct": right, "incorrect": wrong}))
@@ -190,8 +196,7 @@ def gpqa(path: Path) -> list[Pair]:
 def stories(path: Path) -> list[Pair]:
     """ASDiv: passage and question as one text, of the stories that a whole number answers ("9 apples")."""
     out: dict[str, Pair] = {}
-    for number, row in rows_of(path):
-        where = f"{path.name}, row {number}"
+    for where, row in rows_of(path):
         found = re.match(r"\d+(?=\s|$)", str(field(row, "answer", where)))
         if found:
             text = f"{field(row, 'passage', where)} {question(row, 'question', where)}".strip()

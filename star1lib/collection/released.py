@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import json
 import logging
+import re
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +25,10 @@ from star1lib.records import Example, Question, Scores
 log = logging.getLogger(__name__)
 
 SETS = ("STAR-1", "STAR-41K", "STAR-benign-915", "SafeChain")
-_TEACHERS = {"SafeChain": "DeepSeek-R1-Distill-Llama-70B"}
 
 
 def _squash(name: str) -> str:
-    return "".join(letter for letter in name.lower() if not letter.isspace() and letter != "/")
+    return re.sub(r"[\s/]", "", name.lower())
 
 
 _KNOWN = {_squash(name): name for name in (*CATEGORIES, OTHER)} | {
@@ -66,19 +66,14 @@ def load(name: str, mirror: Path | None = None) -> list[Example]:
     """
     if name not in SETS:
         raise UserError(f"published set '{name}': known are {', '.join(SETS)}; correct the name.")
-    questions = sources.load(name, mirror)
-    numbered = list(enumerate(questions, start=1))
-    if name == "SafeChain":
-        # Unlike the STAR sets it was not filtered for answers that end, so those that do not are left out.
-        numbered = [(number, question) for number, question in numbered if _ends(question.meta.get("response"))]
-        if left_out := len(questions) - len(numbered):
-            log.warning("%s: %d rows left out, their responses end inside the thinking", name, left_out)
-    teacher = _TEACHERS.get(name, "DeepSeek-R1")
-    return [example_of(question, f"{name}, row {number}", teacher) for number, question in numbered]
-
-
-def _ends(response: Any) -> bool:
-    return not isinstance(response, str) or bool(split_response(response)[1])
+    rows = {f"{name}, row {number}": row for number, row in enumerate(sources.load(name, mirror), start=1)}
+    if name != "SafeChain":
+        return [example_of(row, where) for where, row in rows.items()]
+    # Unlike the STAR sets it was not filtered for answers that end, so those that do not are left out.
+    ended = {where: row for where, row in rows.items() if split_response(str(row.meta.get("response")))[1]}
+    if left_out := len(rows) - len(ended):
+        log.warning("%s: %d rows left out, their responses end inside the thinking", name, left_out)
+    return [example_of(row, where, "DeepSeek-R1-Distill-Llama-70B") for where, row in ended.items()]
 
 
 def example_of(question: Question, where: str, teacher: str = "DeepSeek-R1") -> Example:
@@ -124,13 +119,11 @@ def _categories(value: Any, where: str) -> list[str]:
         raise UserError(f"{where}: field 'category' is neither a list nor the text of one; correct the row.") from err
     if not isinstance(names, list | tuple) or not names or not all(isinstance(name, str) for name in names):
         raise UserError(f"{where}: field 'category' must be a list of names; correct the row.")
-    found = []
-    for name in names:
-        known = category_name(name)
-        if known is None:
+    known = {name: category_name(name) for name in names}
+    for name, category in known.items():
+        if category is None:
             raise UserError(f"{where}: field 'category': '{shorten(name)}' is none of the categories; correct the row.")
-        found.append(known)
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(filter(None, known.values())))
 
 
 def _scores(value: Any, where: str) -> tuple[Scores | None, dict[str, Any]]:

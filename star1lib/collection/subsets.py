@@ -18,7 +18,7 @@ from typing import Any
 from star1lib.collection import download, readers, sources
 from star1lib.collection.readers import Row, field
 from star1lib.errors import UserError
-from star1lib.files import write_jsonl, write_manifest
+from star1lib.files import write_stage
 from star1lib.records import question_id
 from star1lib.safeguards import sexualizes_minor
 
@@ -46,30 +46,20 @@ def wildchat(rows: Iterable[Row]) -> Subset:
     ranked: dict[str, list[dict[str, Any]]] = {}
     for number, row in enumerate(rows, start=1):
         where = f"WildChat, row {number}"
-        english = field(row, "language", where) == "English"
-        if not (field(row, "toxic", where) and field(row, "turn", where) == 1 and english):
+        english, single = field(row, "language", where) == "English", field(row, "turn", where) == 1
+        if not (english and single and field(row, "toxic", where)):
             continue
-        moderation = _item(row, "openai_moderation", where, -1)
+        moderation = _filled(row, "openai_moderation", where)[-1]
         if not field(moderation, "flagged", where):
             continue
-        scores = field(moderation, "category_scores", where)
-        if not scores:
-            raise UserError(
-                f"{where}: field 'category_scores' is empty; the hub set's format changed, pin an older one."
-            )
+        scores = _filled(moderation, "category_scores", where)
         category = max(scores, key=lambda name: float(scores[name]))
-        text = str(field(_item(row, "conversation", where, 0), "content", where)).strip()
+        text = str(field(_filled(row, "conversation", where)[0], "content", where)).strip()
         about_minors = category == MINORS or field(moderation, "categories", where).get(MINORS, False)
         ranked.setdefault(category, []).append(
-            {
-                "id": question_id(text),
-                "text": text,
-                "category": category,
-                "score": float(scores[category]),
-                "conversation": str(field(row, "conversation_hash", where)),
-                "about_minors": bool(about_minors),
-            }
-        )
+            {"id": question_id(text), "text": text, "category": category, "score": float(scores[category]),
+             "conversation": str(field(row, "conversation_hash", where)), "about_minors": bool(about_minors)}
+        )  # fmt: skip
     best = [sorted(ranked[category], key=lambda row: -row["score"])[:PER_CATEGORY] for category in sorted(ranked)]
     return _subset(row for rows in best for row in rows)
 
@@ -94,24 +84,19 @@ def wildjailbreak(rows: Iterable[Row]) -> Subset:
 
 
 def _subset(rows: Iterable[dict[str, Any]]) -> Subset:
+    drawn = list(rows)
+    withheld = dict.fromkeys(row["id"] for row in drawn if row["about_minors"] or sexualizes_minor(row["text"]))
     kept: dict[str, dict[str, Any]] = {}
-    withheld: dict[str, None] = {}
-    count = 0
-    for row in rows:
-        count += 1
-        if row["about_minors"] or sexualizes_minor(row["text"]):
-            withheld[row["id"]] = None
-        else:
+    for row in drawn:
+        if row["id"] not in withheld:
             kept.setdefault(row["id"], {name: value for name, value in row.items() if name != "about_minors"})
-    return Subset(list(kept.values()), list(withheld), count - len(kept) - len(withheld))
+    return Subset(list(kept.values()), list(withheld), len(drawn) - len(kept) - len(withheld))
 
 
-def _item(row: Row, name: str, where: str, place: int) -> Row:
-    items = field(row, name, where)
-    if not items:
+def _filled(row: Row, name: str, where: str) -> Any:
+    if not (value := field(row, name, where)):
         raise UserError(f"{where}: field '{name}' is empty; the hub set's format changed, pin an older revision.")
-    item: Row = items[place]
-    return item
+    return value
 
 
 def export_subsets(out: Path) -> list[Path]:
@@ -128,18 +113,15 @@ def export_subsets(out: Path) -> list[Path]:
     drawn = len(chat.rows) + len(chat.withheld) + chat.duplicates
     if drawn != expected:
         log.warning("WildChat: %d rows drawn, the paper has %s; the revision differs.", drawn, expected)
-    for name, subset in made.items():
-        write_jsonl(out / name, subset.rows)
-    paths = [out / name for name in made]
-    write_manifest(
+    write_stage(
         out,
-        paths,
+        {name: subset.rows for name, subset in made.items()},
         seed=SEED,
         counts={name: len(subset.rows) for name, subset in made.items()},
         duplicates={name: subset.duplicates for name, subset in made.items()},
         withheld_ids=[row_id for subset in made.values() for row_id in subset.withheld],
     )
-    return paths
+    return [out / name for name in made]
 
 
 def _pinned_rows(name: str) -> Iterable[Row]:
