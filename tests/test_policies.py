@@ -53,7 +53,7 @@ def test_two_policies_of_another_field_reach_tagger_prompts_and_scorer(tmp_path:
 
         questions = ["How many tablets of my blood pressure medicine may I take?", "Do I have cancer?"]
         words = HashingVectorizer(n_features=4096, alternate_sign=False)
-        tags = taggers.ZeroShotTagger(lambda texts: words.transform(texts).toarray()).predict(questions)
+        tags = taggers.zero_shot(questions, lambda texts: words.transform(texts).toarray())
         assert [tag[0] for tag in tags] == ["Dosing", "Diagnosis"], tags
         asked = prompts.deliberate(questions[0], ["Dosing"])[-1]["content"]
         assert "Do not name a dose" in asked and "Self-Harm" not in asked

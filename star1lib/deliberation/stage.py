@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,9 +34,9 @@ class Deliberation:
     tagged: list[Tagged]
     examples: list[Example]
     gold: dict[str, list[str]]
-    unanswered: list[str] = field(default_factory=list)
-    withheld: list[str] = field(default_factory=list)
-    errors: list[ErrorRow] = field(default_factory=list)
+    unanswered: list[str]
+    withheld: list[str]
+    errors: list[ErrorRow]
 
 
 def deliberate(
@@ -54,24 +54,25 @@ def deliberate(
     teacher answers its own questions, a seeded sample of at most `limit` of them.
     """
     known = roles.load(players or {})
-    questions, withheld = withhold(read_records(Path(folder) / "kept.jsonl", Question))
-    calls = Path(out) / "calls"
-    if known["teacher"] == roles.RELEASED:
+    teacher, calls = known["teacher"], Path(out) / "calls"
+    gold: dict[str, list[str]] = {}
+    missing: list[str] = []
+    if teacher == roles.RELEASED:
         rows, withheld = withhold(released.load("STAR-1", Path(mirror) if mirror else None))
         examples = subset(rows, limit, seed)
         questions = [Question.make(example.question, example.source) for example in examples]
-        tagged, errors = _tag(questions, known["classifier"], calls)
-        gold = {question.id: list(e.category) for question, e in zip(questions, examples, strict=True)}
-        return Deliberation(known, tagged, examples, gold, [], withheld, errors)
+        gold = {example.id: example.category for example in examples}
+    else:
+        questions, withheld = withhold(read_records(Path(folder) / "kept.jsonl", Question))
     tagged, errors = _tag(questions, known["classifier"], calls)
-    if isinstance(known["teacher"], Role):
-        examples, more = teachers.deliberate_with_model(tagged, known["teacher"], calls / "teacher")
+    if isinstance(teacher, Role):
+        examples, failed = teachers.deliberate_with_model(tagged, teacher, calls / "teacher")
+        errors = [*errors, *failed]
         answered = {example.id for example in examples}
         missing = [row.id for row in tagged if row.id not in answered]
-        return Deliberation(known, tagged, examples, {}, missing, withheld, [*errors, *more])
-    written = corpus.load()
-    examples, missing = teachers.deliberate(tagged, written)
-    gold = {row.id: list(row.category) for row in written.rows}
+    elif teacher != roles.RELEASED:
+        examples, missing = teachers.deliberate(tagged, corpus.load())
+        gold = {row.id: row.category for row in corpus.load().rows}
     return Deliberation(known, tagged, examples, gold, missing, withheld, errors)
 
 
@@ -133,11 +134,10 @@ def tagger_table(result: Deliberation) -> list[dict[str, Any]]:
     if len(rows) < _ENOUGH_TO_FIT:
         return table
     learn, report = taggers.halves([row.id for row in rows])
-    fitted = taggers.FittedTagger(embed.encode)
-    fitted.fit([rows[place].question for place in learn], [gold[place] for place in learn])
+    fitted = taggers.fitted([rows[place].question for place in learn], [gold[place] for place in learn], embed.encode)
     said = {
         "zero-shot, held-out half": [guess[place] for place in report],
-        "fitted, held-out half": fitted.predict([rows[place].question for place in report]),
+        "fitted, held-out half": fitted([rows[place].question for place in report]),
     }
     held_out = [gold[place] for place in report]
     for name, answers in said.items():

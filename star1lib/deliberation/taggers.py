@@ -2,14 +2,11 @@
 
 The zero-shot tagger compares the embedding of a question with the definition of each category, whole
 and phrase by phrase, with short descriptions of what such requests ask for, and with everyday topics that
-have nothing to do with safety. The fitted tagger
-is a logistic regression per category on embeddings, words and character pieces; it learns from rows
-that somebody has tagged.
+have nothing to do with safety. The fitted tagger learns from rows that somebody has tagged.
 """
 
 from __future__ import annotations
 
-import functools
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -42,12 +39,6 @@ def phrases(definition: str) -> list[str]:
     return [part.strip(" .") for part in re.split(r",| and | or ", definition) if part.strip(" .")]
 
 
-def _mean_of_two_best(similarities: np.ndarray) -> np.ndarray:
-    import numpy as np
-
-    return np.sort(similarities, axis=1)[:, -2:].mean(axis=1)
-
-
 def names_of(scores: np.ndarray, other: np.ndarray) -> list[list[str]]:
     """Category names, best first, for scores of shape (n, 8); `["Other"]` where `other` (n,) says so."""
     lists = []
@@ -58,96 +49,73 @@ def names_of(scores: np.ndarray, other: np.ndarray) -> list[list[str]]:
     return lists
 
 
-class ZeroShotTagger:
-    """Cosine of a question with written descriptions of the categories; learns from nothing.
+def mean_of_two_best(vectors: np.ndarray, anchors: np.ndarray) -> np.ndarray:
+    """How close each of `vectors` (n, d) is to the two nearest of `anchors` (m, d), all of length one: shape (n,)."""
+    import numpy as np
+
+    return np.sort(vectors @ anchors.T, axis=1)[:, -2:].mean(axis=1)
+
+
+def zero_shot(texts: Sequence[str], encode: Encode) -> list[list[str]]:
+    """Categories per text by cosine with written descriptions of the categories; learns from nothing.
 
     `encode` gives rows of length one.
     """
+    import numpy as np
 
-    def __init__(self, encode: Encode) -> None:
-        self.encode = encode
-
-    @functools.cached_property
-    def _anchors(self) -> tuple[np.ndarray, list[np.ndarray], list[np.ndarray], np.ndarray]:
-        whole = self.encode([f"{policy.category}: {policy.definition}" for policy in POLICIES])
-        parts = [self.encode(phrases(policy.definition)) for policy in POLICIES]
-        return whole, parts, [self.encode(policy.asks) for policy in POLICIES], self.encode(EVERYDAY)
-
-    def scores(self, vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Scores of shape (n, 8), and of the everyday topics of shape (n,), for embeddings of shape (n, d)."""
-        import numpy as np
-
-        whole, parts, asks, everyday = self._anchors
-        by_part = np.stack([_mean_of_two_best(vectors @ part.T) for part in parts], axis=1)
-        by_ask = np.stack([_mean_of_two_best(vectors @ ask.T) for ask in asks], axis=1)
-        return (vectors @ whole.T + by_part + by_ask) / 3, _mean_of_two_best(vectors @ everyday.T)
-
-    def predict(self, texts: Sequence[str]) -> list[list[str]]:
-        """Categories per text."""
-        if not texts:
-            return []
-        scores, everyday = self.scores(self.encode(texts))
-        return names_of(scores, scores.max(axis=1) - everyday / 2 < OTHER_LEAD)
+    if not texts:
+        return []
+    vectors = encode(texts)
+    whole = vectors @ encode([f"{policy.category}: {policy.definition}" for policy in POLICIES]).T
+    parts, asks = (
+        np.stack([mean_of_two_best(vectors, encode(lines(policy))) for policy in POLICIES], axis=1)
+        for lines in (lambda policy: phrases(policy.definition), lambda policy: policy.asks)
+    )
+    scores = (whole + parts + asks) / 3
+    everyday = mean_of_two_best(vectors, encode(EVERYDAY))
+    return names_of(scores, scores.max(axis=1) - everyday / 2 < OTHER_LEAD)
 
 
-class FittedTagger:
-    """Logistic regressions on embeddings, word pairs and character pieces, one per category, Other included when seen.
+def fitted(
+    tagged: Sequence[str], categories: Sequence[Sequence[str]], encode: Encode
+) -> Callable[[Sequence[str]], list[list[str]]]:
+    """A function from texts to categories, most probable first, learnt from the `tagged` texts.
 
-    A category beside the best one is named from even odds on.
+    Logistic regressions on embeddings, word pairs and character pieces, one per category, Other included when seen. A
+    category beside the best one is named from even odds on. Raises :class:`UserError` with fewer than two categories.
     """
+    from scipy.sparse import csr_matrix
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.multiclass import OneVsRestClassifier
+    from sklearn.pipeline import make_pipeline, make_union
+    from sklearn.preprocessing import FunctionTransformer
 
-    def __init__(self, encode: Encode) -> None:
-        self.encode = encode
-        self._features: list[Any] = []
-        self._models: dict[str, Any] = {}
+    names = [name for name in (*CATEGORIES, OTHER) if any(name in tags for tags in categories)]
+    if len(names) < 2:
+        raise UserError("tagger: it needs tagged questions of at least two categories; give it more rows.")
+    model = make_pipeline(
+        make_union(
+            # Embeddings have length one like the other two blocks, but far fewer large entries: weigh them up.
+            FunctionTransformer(lambda texts: csr_matrix(encode(texts) * 3.0)),
+            TfidfVectorizer(sublinear_tf=True, ngram_range=(1, 2)),
+            TfidfVectorizer(analyzer="char_wb", sublinear_tf=True, ngram_range=(3, 5), min_df=2),
+        ),
+        OneVsRestClassifier(LogisticRegression(C=3.0, class_weight="balanced", max_iter=1000)),
+    )
+    model.fit(tagged, [[int(name in tags) for name in names] for tags in categories])
 
-    def fit(self, texts: Sequence[str], categories: Sequence[Sequence[str]]) -> FittedTagger:
-        """Learn from tagged texts; raises :class:`UserError` with fewer than two categories among them."""
-        from sklearn.feature_extraction.text import TfidfVectorizer
-        from sklearn.linear_model import LogisticRegression
+    def named(chances: Sequence[float]) -> list[str]:
+        order = sorted(zip(names, chances, strict=True), key=lambda pair: -pair[1])
+        likely = [name for name, chance in order if chance >= 0.5 and name != OTHER]
+        return [OTHER] if order[0][0] == OTHER else likely or [order[0][0]]
 
-        names = [name for name in (*CATEGORIES, OTHER) if any(name in tags for tags in categories)]
-        if len(texts) != len(categories) or len(names) < 2:
-            raise UserError("tagger: it needs tagged questions of at least two categories; give it more rows.")
-        self._features = [
-            TfidfVectorizer(sublinear_tf=True, ngram_range=(1, 2)).fit(texts),
-            TfidfVectorizer(analyzer="char_wb", sublinear_tf=True, ngram_range=(3, 5), min_df=2).fit(texts),
-        ]
-        matrix = self._matrix(texts)
-        self._models = {
-            name: LogisticRegression(C=3.0, class_weight="balanced", max_iter=1000).fit(
-                matrix, [name in tags for tags in categories]
-            )
-            for name in names
-        }
-        return self
-
-    def _matrix(self, texts: Sequence[str]) -> Any:
-        import scipy.sparse as sparse
-
-        # Embeddings have length one like the other two blocks, but far fewer large entries: weigh them up.
-        dense = sparse.csr_matrix(self.encode(texts) * 3.0)
-        return sparse.hstack([dense, *(feature.transform(texts) for feature in self._features)]).tocsr()
-
-    def predict(self, texts: Sequence[str]) -> list[list[str]]:
-        """Categories per text, most probable first."""
-        if not self._models:
-            raise UserError("tagger: it has not learnt anything yet; call fit() with tagged questions first.")
-        if not texts:
-            return []
-        matrix = self._matrix(texts)
-        chances = {name: model.predict_proba(matrix)[:, 1] for name, model in self._models.items()}
-        lists = []
-        for row in range(len(texts)):
-            order = sorted(chances, key=lambda name: -chances[name][row])
-            named = [name for name in order if chances[name][row] >= 0.5 and name != OTHER]
-            lists.append([OTHER] if order[0] == OTHER else named or [order[0]])
-        return lists
+    return lambda texts: list(map(named, model.predict_proba(texts))) if texts else []
 
 
 def tag(questions: Sequence[Question]) -> list[Tagged]:
     """Give each question its categories by the zero-shot MiniLM tagger."""
-    found = ZeroShotTagger(embed.encode).predict([question.text for question in questions])
+    found = zero_shot([question.text for question in questions], embed.encode)
     return [_tagged(question, names) for question, names in zip(questions, found, strict=True)]
 
 

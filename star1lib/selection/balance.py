@@ -12,6 +12,7 @@ import math
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Literal, TypeVar
 
 import numpy as np
@@ -104,16 +105,11 @@ def _key(record: Mapping[str, Any], index: int) -> tuple[Any, tuple[str, ...]]:
     return source, tuple(category)
 
 
-def _check_size(size: int) -> None:
-    if isinstance(size, bool) or not isinstance(size, int) or size < 0:
-        raise UserError(f"selection: the target size must be a whole number of at least 0, not {size!r}.")
-
-
 def removals(records: Sequence[Mapping[str, Any]], size: int) -> list[Removed]:
     """The items that leave, in the order in which they leave, until `size` remain."""
-    _check_size(size)
-    steps = _removals(records)
-    return [next(steps) for _ in range(max(len(records) - size, 0))]
+    if isinstance(size, bool) or not isinstance(size, int) or size < 0:
+        raise UserError(f"selection: the target size must be a whole number of at least 0, not {size!r}.")
+    return list(islice(_removals(records), max(len(records) - size, 0)))
 
 
 def select_balanced(records: Sequence[ItemT], size: int) -> list[ItemT]:
@@ -156,7 +152,6 @@ def _below_bar(example: Example) -> Reason | None:
 
 def select(examples: Sequence[Example], size: int) -> Selection:
     """Filter by the bar, balance down to `size`, and say of each dropped example why it went (2.3)."""
-    _check_size(size)
     bar = [Dropped(e.id, e.source, e.category, reason) for e in examples if (reason := _below_bar(e))]
     passed = high_quality(examples)
     steps = removals([{"source": example.source, "category": example.category} for example in passed], size)
@@ -181,18 +176,13 @@ def balance_curve(records: Sequence[Mapping[str, Any]], sizes: Sequence[int]) ->
     A row per size that the pool can give, from the whole pool downwards: `size` and the entropies in bits
     (`source_bits`, `category_bits`).
     """
-    for size in sizes:
-        _check_size(size)
     wanted = sorted({len(records), *(size for size in sizes if size < len(records))}, reverse=True)
-    sources = Counter(record["source"] for record in records)
-    mentions = Counter(name for record in records for name in record["category"])
-    steps = iter(removals(records, wanted[-1]))
-    rows, left = [], len(records)
+    order = [step.index for step in removals(records, wanted[-1])]
+    rows = []
     for size in wanted:
-        for _ in range(left - size):
-            record = records[next(steps).index]
-            sources[record["source"]] -= 1
-            mentions.subtract(record["category"])
-        left = size
+        gone = set(order[: len(records) - size])
+        left = [record for index, record in enumerate(records) if index not in gone]
+        sources = Counter(record["source"] for record in left)
+        mentions = Counter(name for record in left for name in record["category"])
         rows.append({"size": size, "source_bits": entropy(sources), "category_bits": entropy(mentions)})
     return rows

@@ -131,11 +131,6 @@ def score(example: Example) -> Scores:
     return judge(example).scores
 
 
-def score_all(examples: Sequence[Example]) -> list[Example]:
-    """The examples with their scores by the rules filled in."""
-    return [example.model_copy(update={"score": score(example)}) for example in examples]
-
-
 def score_with_model(
     examples: Sequence[Example], role: Role, folder: Path
 ) -> tuple[list[Scores | None], list[ErrorRow]]:

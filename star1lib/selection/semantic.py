@@ -8,9 +8,10 @@ when one sentence leans clearly towards instructing. Offline; it needs the embed
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from star1lib.deliberation import taggers
+from star1lib.deliberation.taggers import Encode
 from star1lib.files import asset
 from star1lib.policies import OTHER
 from star1lib.records import Example, Scores
@@ -19,7 +20,6 @@ from star1lib.selection import reading, scorers
 if TYPE_CHECKING:
     import numpy as np
 
-Encode = Callable[[Sequence[str]], "np.ndarray"]
 _SENTENCES: dict[str, list[str]] = asset("reading.yaml")["sentences"]
 # Nine in ten clean published answers lean less than this (a difference of cosines); each STEP beyond costs a point.
 LEAN_FROM, STEP, MOST = 0.07, 0.02, 5
@@ -41,12 +41,10 @@ class SemanticScorer:
 
     def lean(self, answer: str) -> float:
         """The largest difference, over the sentences, of closeness to instructing and to harmless sentences."""
-        import numpy as np
-
         parts = dict.fromkeys(reading.sentences(answer))
         if new := [part for part in parts if part not in self._leans]:
             vectors = self.encode(new)
-            towards, away = (np.sort(vectors @ anchor.T, axis=1)[:, -2:].mean(axis=1) for anchor in self._anchors)
+            towards, away = (taggers.mean_of_two_best(vectors, anchors) for anchors in self._anchors)
             self._leans.update(zip(new, (towards - away).tolist(), strict=True))
         return max((self._leans[part] for part in parts), default=0.0)
 

@@ -19,7 +19,7 @@ from star1lib.files import read_records, write_stage
 from star1lib.models import embed, roles
 from star1lib.models.answers import ErrorRow
 from star1lib.models.roles import Role
-from star1lib.records import Example, Removal, subset
+from star1lib.records import Example, Removal, Scores, subset
 from star1lib.selection import audit, balance, benign, scorers
 from star1lib.selection.audit import CRITERIA
 from star1lib.selection.semantic import SemanticScorer
@@ -62,12 +62,15 @@ def select_folder(
     calls = Path(out) / "calls"
     scorer = known["scorer"]
     errors: list[ErrorRow] = []
+    scores: list[Scores | None] = [example.score for example in examples]
     if isinstance(scorer, Role):
-        scored, errors = _by_model(examples, scorer, calls / "scorer")
-    elif scorer == roles.RELEASED:
-        scored = _released(examples, folder)
-    else:
-        scored = scorers.score_all(examples)
+        scores, errors = scorers.score_with_model(examples, scorer, calls / "scorer")
+    elif scorer != roles.RELEASED:
+        scores = [scorers.score(example) for example in examples]
+    elif None in scores:
+        raise UserError(f"{folder / 'examples.jsonl'}: rows without released scores; set roles.scorer to offline.")
+    pairs = zip(examples, scores, strict=True)
+    scored = [example.model_copy(update={"score": score}) for example, score in pairs if score is not None]
     chosen = balance.select(_one_per_question(scored), size)
     asked = roles.models(known)
     if "benign_rewriter" in asked:
@@ -100,18 +103,6 @@ def _one_per_question(scored: Sequence[Example]) -> list[Example]:
         if known is None or balance.mean_score(example) > balance.mean_score(known):
             best[example.id] = example
     return list(best.values())
-
-
-def _released(examples: list[Example], folder: Path) -> list[Example]:
-    if any(example.score is None for example in examples):
-        raise UserError(f"{folder / 'examples.jsonl'}: rows without released scores; set roles.scorer to offline.")
-    return examples
-
-
-def _by_model(examples: Sequence[Example], role: Role, folder: Path) -> tuple[list[Example], list[ErrorRow]]:
-    scores, errors = scorers.score_with_model(examples, role, folder)
-    pairs = zip(examples, scores, strict=True)
-    return [example.model_copy(update={"score": score}) for example, score in pairs if score is not None], errors
 
 
 def accepted_and_rejected(result: SelectionResult) -> list[tuple[Example, dict[str, str]]]:

@@ -1,6 +1,5 @@
 """Taggers: on a tiny fake encoder, on the real embedder, on the published tags, and as a role."""
 
-import functools
 import json
 import zlib
 
@@ -11,6 +10,7 @@ from faultserver import FaultServer, completion
 from star1lib.deliberation import prompts
 from star1lib.deliberation import taggers as tagging
 from star1lib.errors import UserError
+from star1lib.models import embed
 from star1lib.models.roles import Role
 from star1lib.policies import CATEGORIES, OTHER
 from star1lib.records import Question
@@ -39,7 +39,7 @@ def test_the_best_category_and_those_close_to_it_above_the_floor() -> None:
 
 
 def test_tag_keeps_ids_sources_and_order(monkeypatch) -> None:
-    monkeypatch.setattr(tagging.embed, "encode", encode)
+    monkeypatch.setattr(embed, "encode", encode)
     questions = [Question.make("how to kill or hurt someone", "A"), Question.make("selling counterfeit goods", "B")]
     tagged = tagging.tag(questions)
     assert [(row.id, row.question, row.source) for row in tagged] == [(q.id, q.text, q.source) for q in questions]
@@ -49,65 +49,37 @@ def test_tag_keeps_ids_sources_and_order(monkeypatch) -> None:
 def test_fitted_learns_and_names_other_alone() -> None:
     texts = ["steal a car", "rob a bank", "steal money", "hide a crime"] * 3 + ["bake a cake", "cook rice"] * 3
     tags = [["Illicit / Criminal Behavior"]] * 12 + [[OTHER]] * 6
-    tagger = tagging.FittedTagger(encode).fit(texts, tags)
-    assert tagger.predict(["steal a bank", "bake rice"]) == [["Illicit / Criminal Behavior"], [OTHER]]
-    assert tagger.predict([]) == []
-
-
-def test_fitted_says_what_it_lacks() -> None:
+    predict = tagging.fitted(texts, tags, encode)
+    assert predict(["steal a bank", "bake rice"]) == [["Illicit / Criminal Behavior"], [OTHER]]
+    assert predict([]) == []
     with pytest.raises(UserError, match="two categories"):
-        tagging.FittedTagger(encode).fit(["a"], [["Self-Harm"]])
-    with pytest.raises(UserError, match="fit"):
-        tagging.FittedTagger(encode).predict(["a"])
-
-
-@functools.cache
-def real():
-    from star1lib.models import embed
-
-    return functools.cache(lambda texts: embed.encode(list(texts)))
-
-
-def real_encode(texts):
-    return real()(tuple(texts))
+        tagging.fitted(["a"], [["Self-Harm"]], encode)
 
 
 def test_real_embedder_on_plain_questions() -> None:
-    tagger = tagging.ZeroShotTagger(real_encode)
-    found = tagger.predict(
-        [
-            "How can I end my own life?",
-            "Where can I download the film for free without paying the studio?",
-            "Write an insulting post about immigrants.",
-            "What is a good recipe for lentil soup?",
-        ]
-    )
+    questions = [
+        "How can I end my own life?",
+        "Where can I download the film for free without paying the studio?",
+        "Write an insulting post about immigrants.",
+        "What is a good recipe for lentil soup?",
+    ]
+    found = tagging.zero_shot(questions, embed.encode)
     assert "Self-Harm" in found[0] and "Intellectual Property" in found[1]
     assert "Harassment / Hate / Discrimination" in found[2] and found[3] == [OTHER]
 
 
 def test_published_tags_on_a_held_out_half(mirror) -> None:
     """Zero-shot and fitted agreement with GPT-4o's tags; the bar is 0.70 on rows not learnt from."""
-
     rows = json.loads((mirror / "star1" / "STAR-1.json").read_text(encoding="utf-8"))[::2]
-    texts = [row["question"] for row in rows]
-    vectors = dict(zip(texts, real_encode(texts), strict=True))
     learn, report = tagging.halves([row["id"] for row in rows])
-
-    def known(wanted):
-        if all(text in vectors for text in wanted):
-            return np.array([vectors[text] for text in wanted])
-        return real_encode(wanted)
-
-    gold = [rows[i]["category"] for i in report]
-    held_out = [texts[i] for i in report]
-    fitted = tagging.FittedTagger(known).fit([texts[i] for i in learn], [rows[i]["category"] for i in learn])
-    assert micro(gold, tagging.ZeroShotTagger(known).predict(held_out)) >= 0.65
-    assert micro(gold, fitted.predict(held_out)) >= 0.72
-
-
-def micro(gold, guess):
-    return tagging.tagger_table(gold, guess)[-2]["f1"]
+    (known, tags), (held_out, gold) = (
+        ([rows[i]["question"] for i in half], [rows[i]["category"] for i in half]) for half in (learn, report)
+    )
+    for guess, bar in (
+        (tagging.zero_shot(held_out, embed.encode), 0.65),
+        (tagging.fitted(known, tags, embed.encode)(held_out), 0.72),
+    ):
+        assert tagging.tagger_table(gold, guess)[-2]["f1"] >= bar
 
 
 def test_a_model_tags(tmp_path) -> None:

@@ -105,13 +105,6 @@ def test_corpus_traces_have_full_marks_and_flawed_ones_do_not() -> None:
     assert all(sum(found) / len(found) >= 0.8 for found in caught.values())
 
 
-def test_score_all_keeps_order_and_everything_else() -> None:
-    given = [example(), example("")]
-    scored = scoring.score_all(given)
-    assert [e.model_copy(update={"score": None}) for e in scored] == given
-    assert all(isinstance(e.score, Scores) for e in scored)
-
-
 def test_a_model_scores(tmp_path) -> None:
     given = [example(), example(""), example(answer="Sure, here is how one might begin: go out.")]
     asked = [prompts.score(e.question, e.category, e.thinking, e.answer)[-1]["content"] for e in given]
