@@ -1,15 +1,14 @@
 """Selection: the grouped algorithm against the one-by-one definition, on the mix of sources and categories of STAR-1.
 
-    python benchmarks/bench_select.py [--mirror FOLDER] [--out benchmarks/results/select.csv]
+    STAR1_DATA=... python benchmarks/bench_select.py
 
-With a mirror the mix is that of the published rows (sources and category lists as they occur); without,
-a stand-in mix with the same number of sources and a similar spread.
+With a mirror the mix is that of the published rows (sources and category lists as they occur); without, a stand-in mix
+with the same number of sources and a similar spread. Seconds are those of the processor, which other work on the
+machine does not stretch; both ways use one core. Writes results/select.csv.
 """
 
 from __future__ import annotations
 
-import argparse
-import csv
 import json
 import os
 import platform
@@ -20,9 +19,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from star1lib.policies import CATEGORIES
-from star1lib.selection.balance import removals, select_balanced
+import pandas as pd
 
+from star1lib.policies import CATEGORIES
+from star1lib.selection.balance import select_balanced
+
+RESULT = Path(__file__).parent / "results" / "select.csv"
+DIRECT_UP_TO = 20_000  # records; one by one, these take minutes
 Records = list[dict[str, Any]]
 
 
@@ -69,7 +72,7 @@ def pool_of(mix: Records, size: int, seed: int = 0) -> Records:
 
 
 def timed(function: Any, *arguments: Any) -> tuple[Any, float]:
-    """The result of a call and its CPU seconds, which other work on the machine does not stretch; both use one core."""
+    """The result of a call and its CPU seconds."""
     start = time.process_time()
     result = function(*arguments)
     return result, time.process_time() - start
@@ -77,65 +80,21 @@ def timed(function: Any, *arguments: Any) -> tuple[Any, float]:
 
 def main() -> None:
     """Time both on the same pools, check that they agree, write the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--mirror", type=Path, default=os.environ.get("STAR1_DATA") or Path("../shared/data"))
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/select.csv"))
-    parser.add_argument("--direct-steps", type=int, default=300, help="removals that the direct loop is timed on")
-    parser.add_argument("--direct-full", action="store_true", help="run the direct loop to the end on every pool")
-    options = parser.parse_args()
-    mirror = Path(options.mirror)
+    mirror = Path(os.environ["STAR1_DATA"]) if os.environ.get("STAR1_DATA") else None
     mix = published_mix(mirror)
+    facts = {"mix": "published STAR-1" if mirror else "stand-in", "cores": os.cpu_count(),
+             "python": platform.python_version()}  # fmt: skip
     rows = []
     for size, target in ((1_000, 300), (20_000, 1_000), (41_000, 1_000), (1_000_000, 1_000)):
-        pool = pool_of(mix, size) if size > len(mix) else [{"id": i, **row} for i, row in enumerate(mix)]
+        pool = pool_of(mix, size) if size > len(mix) else [{"id": number, **row} for number, row in enumerate(mix)]
         kept, seconds = timed(select_balanced, pool, target)
         row: dict[str, Any] = {"pool": size, "target": target, "grouped_s": round(seconds, 3)}
-        if size <= 41_000:
-            row |= direct_row(pool, target, kept, seconds, options)
-        row |= {"mix": "published STAR-1" if mirror.exists() else "stand-in", "cores": os.cpu_count()}
-        row["python"] = platform.python_version()
-        rows.append(row)
-        print(row, flush=True)
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    with options.out.open("w", newline="", encoding="utf-8") as handle:
-        writer = csv.DictWriter(handle, names)
-        writer.writeheader()
-        writer.writerows(rows)
-
-
-def direct_row(
-    pool: Records, target: int, kept: Records, seconds: float, options: argparse.Namespace
-) -> dict[str, Any]:
-    """Time of the direct loop: whole up to 20,000 removals or when asked for, else first and last steps, integrated.
-
-    A step costs time in proportion to what is left, so n removals from a to b cost the mean of the
-    cost at both ends, times n.
-    """
-    removed = len(pool) - target
-    if options.direct_full or removed <= 20_000:
-        direct, elapsed = timed(select_balanced_direct, pool, target)
-        return {
-            "direct_s": round(elapsed, 1),
-            "direct_how": "measured",
-            "speedup": round(elapsed / seconds),
-            "same": [r["id"] for r in direct] == [r["id"] for r in kept],
-        }
-    steps = options.direct_steps
-    first, at_first = timed(select_balanced_direct, pool, len(pool) - steps)
-    same = [r["id"] for r in first] == [r["id"] for r in select_balanced(pool, len(pool) - steps)]
-    order = removals(pool, target)
-    gone = {step.index for step in order[:-steps]}
-    late = [record for index, record in enumerate(pool) if index not in gone]
-    last, at_last = timed(select_balanced_direct, late, target)
-    same = same and [r["id"] for r in last] == [r["id"] for r in kept]
-    elapsed = removed * (at_first + at_last) / (2 * steps)
-    return {
-        "direct_s": round(elapsed, 1),
-        "direct_how": f"first and last {steps} removals measured, integrated",
-        "speedup": round(elapsed / seconds),
-        "same": same,
-    }
+        if size <= DIRECT_UP_TO:
+            direct, elapsed = timed(select_balanced_direct, pool, target)
+            row |= {"direct_s": round(elapsed, 1), "speedup": round(elapsed / seconds), "same": direct == kept}
+        rows.append({**row, **facts})
+        print(rows[-1], flush=True)
+    pd.DataFrame(rows).to_csv(RESULT, index=False, lineterminator="\n")
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 import os
 import statistics
 import tempfile
@@ -21,47 +20,39 @@ import time
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
+import torch
+from datasets import Dataset
+from transformers import PrinterCallback, TrainerCallback
+from trl import SFTTrainer
+
+from star1lib.collection import corpus
+from star1lib.files import write_json, write_text
+from star1lib.models import checkpoints
+from star1lib.models.chat import join_thinking
+from star1lib.training import sft
+from star1lib.training.rows import TrainRow, tokenize
 
 RESULT = Path(__file__).parent / "results" / "sft_loss"
 BATCH, LENGTH = 8, 384
 OURS = "star1lib: the model's loss"
+HEAD = (
+    "| loss | CPU s a step | ratio | loss of the last step | widest difference from star1lib's |\n|---|---|---|---|---|"
+)
+
+LINE = "| {loss} | {cpu_s_per_step} | {cpu_ratio:.2f} | {loss_of_last_step} | {widest_difference_of_loss:.1e} |"
 
 
-def machine() -> str:
-    """The kind of machine in words."""
-    import torch
-
-    cpu = Path("/proc/cpuinfo")
-    flags = cpu.read_text(encoding="utf-8") if cpu.exists() else ""
-    accelerator = "an accelerator" if torch.cuda.is_available() else "no accelerator"
-    avx = "with" if "avx512f" in flags else "without"
-    return f"{os.cpu_count()} cores, {torch.get_num_threads()} threads used, {accelerator}, {avx} AVX-512"
-
-
-def data(tokenizer: Any, count: int) -> Any:
+def data(tokenizer: Any, count: int) -> Dataset:
     """`count` rows of the corpus with their traces, tokenised; the loss is on trace and answer."""
-    from datasets import Dataset
-
-    from star1lib.collection import corpus
-    from star1lib.models.chat import join_thinking
-    from star1lib.training.rows import TrainRow, tokenize
-
-    found = [row for row in corpus.load().rows if row.kind == "harmful"][:count]
     rows = [
         TrainRow(id=row.id, prompt=row.question, completion=join_thinking(row.thinking, row.answer), source="corpus")
-        for row in found
+        for row in corpus.load().harmful[:count]
     ]
     return Dataset.from_list([tokenize(row, tokenizer, LENGTH) for row in rows])
 
 
 def measure(trainer_class: type, steps: int) -> tuple[list[float], list[float]]:
     """Processor seconds of each step but the first, and the loss of every step."""
-    from transformers import PrinterCallback, TrainerCallback
-
-    from star1lib.models import checkpoints
-    from star1lib.training import sft
-
     marks: list[float] = []
 
     class Clock(TrainerCallback):
@@ -88,23 +79,12 @@ def measure(trainer_class: type, steps: int) -> tuple[list[float], list[float]]:
 
 
 def main() -> None:
-    """Measure the three losses in turn and write the table."""
+    """Measure the losses in turn and write the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, default=6)
     steps = parser.parse_args().steps
-
-    from trl import SFTTrainer
-
-    from star1lib.training import sft
-
-    classes = {
-        OURS: sft._trainer_class(),
-        "TRL as it comes": SFTTrainer,
-    }
-    found = {}
-    for name, kind in classes.items():
-        found[name] = measure(kind, steps)
-        print(name, found[name], flush=True)
+    classes = {OURS: sft._trainer_class(), "TRL as it comes": SFTTrainer}
+    found = {name: measure(kind, steps) for name, kind in classes.items()}
     rows = [
         {
             "loss": name,
@@ -115,20 +95,14 @@ def main() -> None:
         }
         for name, (seconds, losses) in found.items()
     ]
-    facts = {"steps": steps, "rows_per_step": BATCH, "max_length": LENGTH, "machine": machine()}
-    RESULT.with_suffix(".json").write_text(json.dumps({**facts, "rows": rows}, indent=1) + "\n", encoding="utf-8")
-    lines = [
-        f"SmolLM2-135M, float32, {steps} steps of {BATCH} rows of the corpus with traces; {machine()}.",
-        "",
-        "| loss | CPU s a step | ratio | loss of the last step | widest difference from star1lib's |",
-        "|---|---|---|---|---|",
-        *(
-            f"| {row['loss']} | {row['cpu_s_per_step']} | {row['cpu_ratio']:.2f} | {row['loss_of_last_step']} | "
-            f"{row['widest_difference_of_loss']:.1e} |"
-            for row in rows
-        ),
-    ]
-    RESULT.with_suffix(".md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    machine = (
+        f"{os.cpu_count()} cores, {torch.get_num_threads()} threads used, {torch.backends.cpu.get_cpu_capability()}"
+    )
+    facts = {"steps": steps, "rows_per_step": BATCH, "max_length": LENGTH, "machine": machine}
+    write_json(RESULT.with_suffix(".json"), {**facts, "rows": rows})
+    lines = [LINE.format(**row) for row in rows]
+    about = f"SmolLM2-135M, float32, {steps} steps of {BATCH} rows of the corpus with traces; {machine}.\n"
+    write_text(RESULT.with_suffix(".md"), "\n".join([about, HEAD, *lines, ""]))
 
 
 if __name__ == "__main__":

@@ -6,12 +6,11 @@ import difflib
 from collections import Counter
 from importlib import metadata
 
+import numpy as np
 import pytest
 
-from star1lib import files as io
 from star1lib.collection import corpus
 from star1lib.collection.corpus import CorpusRow
-from star1lib.errors import UserError
 from star1lib.policies import BY_CATEGORY, CATEGORIES, OTHER, RULES
 from star1lib.records import normalise
 from star1lib.safeguards import sexualizes_minor
@@ -24,12 +23,9 @@ def loaded() -> corpus.Corpus:
 
 def distinct_n(texts: list[str], n: int = 3) -> float:
     """Share of different word n-grams among all n-grams of `texts`."""
-    grams = [gram for text in texts for gram in _ngrams(normalise(text).split(), n)]
-    return len(set(grams)) / len(grams) if grams else 0.0
-
-
-def _ngrams(words: list[str], n: int) -> list[tuple[str, ...]]:
-    return [tuple(words[i : i + n]) for i in range(len(words) - n + 1)]
+    words = [normalise(text).split() for text in texts]
+    grams = [tuple(text[i : i + n]) for text in words for i in range(len(text) - n + 1)]
+    return len(set(grams)) / len(grams)
 
 
 def quoted_rules(text: str) -> set[str]:
@@ -131,14 +127,10 @@ def test_questions_are_unique_apart_from_planted_duplicates(loaded: corpus.Corpu
     questions = loaded.questions()
     assert [q.id for q in questions] == [row.id for row in loaded.rows if row.kind != "benign"]
     assert {q.source for q in questions} == {f"hand-written:{slug}" for slug in corpus.SLUGS}
-    duplicates = sum(row.why == "exact_duplicate" for row in loaded.pool)
-    assert duplicates > 0 and len({q.id for q in questions}) == len(questions) - duplicates
-
-
-def test_lookup_by_question_id_finds_the_answering_row(loaded: corpus.Corpus) -> None:
+    duplicates = [row for row in loaded.pool if row.why == "exact_duplicate"]
+    assert duplicates and len({q.id for q in questions}) == len(questions) - len(duplicates)
+    assert all(loaded.by_question_id[row.id].kind == "harmful" for row in duplicates)
     assert len(loaded.by_question_id) == len(loaded.harmful) + len(loaded.benign)
-    duplicate = next(row for row in loaded.pool if row.why == "exact_duplicate")
-    assert loaded.by_question_id[duplicate.id].kind == "harmful"
 
 
 def test_traces_are_varied_in_wording(loaded: corpus.Corpus) -> None:
@@ -152,14 +144,6 @@ def test_traces_are_varied_in_meaning(loaded: corpus.Corpus) -> None:
     texts = traces(loaded)
     vectors = embed.encode(texts)
     cosines = vectors @ vectors.T
-    for i in range(len(texts)):
-        cosines[i, i] = -1.0
-    top = int(cosines.argmax())
-    i, j = divmod(top, len(texts))
+    np.fill_diagonal(cosines, -1.0)
+    i, j = divmod(int(cosines.argmax()), len(texts))
     assert cosines[i, j] < 0.85, f"{cosines[i, j]:.3f}: {texts[i][:70]!r} / {texts[j][:70]!r}"
-
-
-def test_a_bad_row_is_named(loaded: corpus.Corpus) -> None:
-    row = loaded.rows[0].model_dump()
-    with pytest.raises(UserError, match=r"x\.jsonl, line 7.*action"):
-        io.parse_record({**row, "action": "shrug"}, CorpusRow, "x.jsonl, line 7")

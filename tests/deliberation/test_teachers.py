@@ -20,11 +20,6 @@ def tagged(row):
     return Tagged(id=row.id, question=row.question, source="A", category=row.category)
 
 
-def test_each_role_of_the_method_has_a_stand_in_with_a_label() -> None:
-    assert set(standins.STANDIN) == {"classifier", "teacher", "scorer", "benign_rewriter", "benign_scorer"}
-    assert standins.label("teacher") == "hand-written corpus (stands in for DeepSeek-R1)"
-
-
 def test_deliberate_looks_up_traces_and_lists_what_is_missing(written) -> None:
     rows = [next(row for row in written.harmful if row.flawed), next(row for row in written.harmful if not row.flawed)]
     unknown = Tagged(id="0" * 16, question="Who?", source="A", category=["Other"])
@@ -34,12 +29,8 @@ def test_deliberate_looks_up_traces_and_lists_what_is_missing(written) -> None:
     assert [e.meta.get("flaw") for e in examples] == [None, rows[0].flawed.flaw, None]
     assert examples[0].thinking == rows[0].thinking and examples[1].thinking == rows[0].flawed.thinking
     assert examples[0].meta["rules"] == rows[0].rules and examples[0].meta["action"] == rows[0].action
-    assert {e.teacher for e in examples} == {standins.label("teacher")}
-
-
-def test_the_category_of_an_example_is_the_taggers(written) -> None:
-    row = written.harmful[0]
-    other = tagged(row).model_copy(update={"category": ["Other"]})
+    assert {e.teacher for e in examples} == {"hand-written corpus (stands in for DeepSeek-R1)"}
+    other = tagged(rows[0]).model_copy(update={"category": ["Other"]})
     assert standins.deliberate([other], written)[0][0].category == ["Other"]
 
 
@@ -51,10 +42,6 @@ def test_hand_written_variants_are_scored_and_only_the_best_kept(written) -> Non
     assert not harmful & {twin.id for twin in twins}
 
 
-def served(server, name):
-    return Role(name=name, model="openai-api/test/m", base_url=server.url)
-
-
 def test_a_model_teaches(written, tmp_path) -> None:
     rows = [tagged(row) for row in written.harmful[:3]]
     asked = [prompts.deliberate(row.question, row.category)[-1]["content"] for row in rows]
@@ -63,7 +50,9 @@ def test_a_model_teaches(written, tmp_path) -> None:
         asked[1]: completion({"content": "<think>\nhm\n</think>\n\nNo."}),
     }
     with FaultServer(replies=replies, plan={asked[2]: ["length"]}) as server:
-        examples, errors = standins.deliberate_with_model(rows, served(server, "teacher"), tmp_path)
+        examples, errors = standins.deliberate_with_model(
+            rows, Role(name="teacher", model="openai-api/test/m", base_url=server.url), tmp_path
+        )
     assert [(e.thinking, e.answer) for e in examples] == [("The policy says no.", "I decline."), ("hm", "No.")]
     assert {e.teacher for e in examples} == {"openai-api/test/m"}
     assert [(row.id, row.reason) for row in errors] == [(rows[2].id, "cut_off: cut off (max_tokens)")]

@@ -37,6 +37,7 @@ def test_seeds_and_phrasings_differ(good) -> None:
     made = [audit.inject(good[0], "unsafe_detail", seed) for seed in range(12)]
     assert len({flawed.answer for flawed in made}) > 3
     assert {flawed.meta["phrasing"] for flawed in made} == {"known", "new"}
+    assert all(e.thinking == good[0].thinking and e.answer.startswith(good[0].answer) for e in made)
 
 
 def test_wrong_policy_quotes_a_rule_of_another_category(good) -> None:
@@ -50,11 +51,6 @@ def test_named_not_quoted_names_the_policy_and_quotes_nothing(good) -> None:
     for example in good:
         thinking = audit.inject(example, "named_not_quoted").thinking
         assert wording.quoted_rules(thinking) == [] and example.category[0] in thinking
-
-
-def test_unsafe_detail_leaves_the_trace_alone(good) -> None:
-    flawed = audit.inject(good[0], "unsafe_detail")
-    assert flawed.thinking == good[0].thinking and flawed.answer.startswith(good[0].answer)
 
 
 def test_rules_on_the_corpus(good) -> None:
@@ -103,14 +99,8 @@ def test_tagger_table_by_hand() -> None:
     gold = [[CATEGORIES[0]], [CATEGORIES[0], CATEGORIES[1]], [CATEGORIES[1]]]
     guess = [[CATEGORIES[0]], [CATEGORIES[0]], [CATEGORIES[0]]]
     rows = {row["category"]: row for row in taggers.tagger_table(gold, guess)}
-    assert rows[CATEGORIES[0]] == {
-        "category": CATEGORIES[0],
-        "f1": pytest.approx(0.8),
-        "precision": pytest.approx(2 / 3),
-        "recall": 1.0,
-        "gold": 2,
-        "tagged": 3,
-    }
+    first = {"f1": pytest.approx(0.8), "precision": pytest.approx(2 / 3), "recall": 1.0, "gold": 2, "tagged": 3}
+    assert rows[CATEGORIES[0]] == {"category": CATEGORIES[0], **first}
     assert rows[CATEGORIES[1]]["f1"] == 0.0 and rows[CATEGORIES[1]]["precision"] == 0.0
     assert rows["micro"]["f1"] == pytest.approx(4 / 7) and rows["macro"]["f1"] == pytest.approx(0.4)
 

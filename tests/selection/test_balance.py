@@ -42,9 +42,8 @@ def test_equals_the_definition_on_any_records(records, size) -> None:
     assert select.select_balanced(numbered, size) == select_balanced_direct(numbered, size)
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_equals_the_definition_on_a_pool_with_many_ties(seed) -> None:
-    pool = pool_of(published_mix(None), 700, seed)
+def test_equals_the_definition_on_a_pool_with_many_ties() -> None:
+    pool = pool_of(published_mix(None), 700)
     assert select.select_balanced(pool, 40) == select_balanced_direct(pool, 40)
 
 
@@ -66,12 +65,6 @@ def test_the_definition_by_hand() -> None:
     assert [step.index for step in steps] == [1, 0]
     assert steps[0].weight == 0.75 * 0.8 and steps[1].weight == (2 / 3) * (1 / 3)
     assert [row["id"] for row in select.select_balanced(records, 2)] == [2, 3]
-
-
-def test_survivors_are_the_same_objects_in_their_order() -> None:
-    pool = pool_of(published_mix(None), 200)
-    kept = select.select_balanced(pool, 50)
-    assert [id(row) for row in kept] == [id(row) for row in pool if any(row is other for other in kept)]
 
 
 @pytest.mark.parametrize("size", [-1, 2.5, True, "3"])
@@ -120,8 +113,4 @@ def test_balance_curve_follows_one_run_and_rises() -> None:
         assert row["category_bits"] == pytest.approx(select.entropy(Counter(c for r in kept for c in r["category"])))
     assert rows[0]["source_bits"] < rows[-1]["source_bits"]
     assert rows[0]["category_bits"] < rows[-1]["category_bits"]
-
-
-def test_entropy_of_even_and_empty_counts() -> None:
-    assert select.entropy({"a": 5, "b": 5, "c": 0}) == 1.0
-    assert select.entropy({}) == 0.0
+    assert select.entropy({"a": 5, "b": 5, "c": 0}) == 1.0 and select.entropy({}) == 0.0

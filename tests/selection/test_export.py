@@ -1,7 +1,5 @@
 """Export: the released schema as JSON and Parquet, which `datasets` opens, and the card."""
 
-import json
-
 import made
 import pytest
 import yaml
@@ -30,11 +28,8 @@ def folder(tmp_path):
 def test_the_columns_are_the_released_ones(folder) -> None:
     rows = io.read_json(folder / "data.json")
     assert [list(row) for row in rows] == [list(export.COLUMNS)] * 3
-    assert rows[0]["score"] == {
-        "Content_Safety_Compliance": 10,
-        "Relevancy_and_No_Redundant_Content": 9,
-        "Accuracy_of_Thinking_Process": 8,
-    }
+    assert rows[0]["score"] == {"Content_Safety_Compliance": 10, "Relevancy_and_No_Redundant_Content": 9,
+                                "Accuracy_of_Thinking_Process": 8}  # fmt: skip
     assert rows[0]["response"] == "<think>\nI think.\n</think>\n\nI can't help."
     assert rows[1]["score"] is None and rows[2]["response"] == "I can't help."
 
@@ -58,12 +53,8 @@ def test_datasets_opens_the_folder_and_the_json_without_a_network(folder, tmp_pa
 def test_what_was_exported_reads_back_as_released_rows(folder) -> None:
     row = io.read_json(folder / "data.json")[0]
     back = published.example_of(Question(id=row["id"], text=row["question"], source="x", meta=row), "row 1")
-    assert (back.thinking, back.answer, back.category, back.score) == (
-        "I think.",
-        "I can't help.",
-        ["Self-Harm", "Sexual / Adult"],
-        MARKS,
-    )
+    assert (back.thinking, back.answer, back.score) == ("I think.", "I can't help.", MARKS)
+    assert back.category == ["Self-Harm", "Sexual / Adult"]
 
 
 def test_the_card_has_valid_front_matter_and_counts(folder) -> None:
@@ -96,9 +87,6 @@ def test_equal_rows_give_equal_bytes(folder, tmp_path) -> None:
     again = export.write(tmp_path / "again", rows, {"profile": "mini"})
     for name in ("data.json", "data.parquet", "README.md", "manifest.json"):
         assert (again / name).read_bytes() == (folder / name).read_bytes(), name
-
-
-def test_the_manifest_covers_what_was_written(folder) -> None:
     assert set(io.verify_manifest(folder)["files"]) == {"data.json", "data.parquet", "README.md"}
 
 
@@ -108,16 +96,3 @@ def test_nothing_or_twice_is_refused_and_nothing_written(tmp_path) -> None:
     with pytest.raises(UserError, match="'q0' occurs twice"):
         export.write(tmp_path / "set", [example(0), example(0)], {})
     assert not (tmp_path / "set").exists()
-
-
-def test_a_full_disk_leaves_no_half_file(tmp_path, monkeypatch) -> None:
-    import datasets
-
-    def full(*_args, **_kwargs):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(datasets.Dataset, "to_parquet", full)
-    with pytest.raises(UserError, match="disk is full"):
-        export.write(tmp_path / "set", [example(0)], {})
-    assert sorted(path.name for path in (tmp_path / "set").iterdir()) == ["data.json"]
-    assert json.loads((tmp_path / "set" / "data.json").read_text(encoding="utf-8"))
