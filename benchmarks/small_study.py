@@ -87,8 +87,8 @@ def mirror() -> Path:
 def safety() -> list[Example]:
     """The hand-written answers to harmful questions, none near a question of XSTest."""
     written = corpus.load()
-    tagged = [Tagged(id=row.id, question=row.question, source=f"hand-written:{slug}", category=row.category)
-              for row, slug in zip(written.rows, written.slugs, strict=True) if row.kind == "harmful"]  # fmt: skip
+    tagged = [Tagged(id=row.id, question=row.question, source=row.source, category=row.category)
+              for row in written.harmful]  # fmt: skip
     return clean([example for example in teachers.deliberate(tagged, written)[0] if "flaw" not in example.meta])
 
 

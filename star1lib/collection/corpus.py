@@ -37,7 +37,10 @@ class Flawed(Record):
 
 
 class CorpusRow(Record):
-    """One hand-written row; pool rows carry a question and a reason (`why`), no trace or answer."""
+    """One hand-written row; pool rows carry a question and a reason (`why`), no trace or answer.
+
+    `source` names the file; it stands in no row and is filled in when the row is loaded.
+    """
 
     kind: Literal["harmful", "benign", "pool"]
     question: NonEmpty
@@ -49,6 +52,7 @@ class CorpusRow(Record):
     flawed: Flawed | None = None
     variant_of: str | None = None
     why: Literal["exact_duplicate", "near_duplicate", "overlaps_test", "no_category"] | None = None
+    source: str = ""
 
     @property
     def id(self) -> str:
@@ -58,10 +62,9 @@ class CorpusRow(Record):
 
 @dataclass(frozen=True)
 class Corpus:
-    """All rows in file order, the files in the order of the categories; `slugs` names the file of each row."""
+    """All rows in file order, the files in the order of the categories."""
 
     rows: tuple[CorpusRow, ...]
-    slugs: tuple[str, ...]
 
     @property
     def harmful(self) -> list[CorpusRow]:
@@ -85,17 +88,12 @@ class Corpus:
 
     def questions(self) -> list[Question]:
         """Harmful and pool rows as collected questions (paper 2.1); exact duplicates repeat an id on purpose."""
-        return [
-            Question.make(row.question, f"hand-written:{slug}")
-            for row, slug in zip(self.rows, self.slugs, strict=True)
-            if row.kind != "benign"
-        ]
+        return [Question.make(row.question, row.source) for row in self.rows if row.kind != "benign"]
 
 
 @lru_cache(maxsize=1)
 def load() -> Corpus:
     """Read and check the rows beside the policies in force; a bad or missing file or row is a `UserError`."""
-    pairs = [
-        (row, slug) for slug in SLUGS for row in read_records(SOURCE.parent / "corpus" / f"{slug}.jsonl", CorpusRow)
-    ]
-    return Corpus(tuple(row for row, _ in pairs), tuple(slug for _, slug in pairs))
+    files = {slug: read_records(SOURCE.parent / "corpus" / f"{slug}.jsonl", CorpusRow) for slug in SLUGS}
+    named = (row.model_copy(update={"source": f"hand-written:{slug}"}) for slug, rows in files.items() for row in rows)
+    return Corpus(tuple(named))

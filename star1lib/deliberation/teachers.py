@@ -41,19 +41,15 @@ def deliberate(tagged: Sequence[Tagged], corpus: Corpus) -> tuple[list[Example],
     scorer must find it without reading `meta`.
     """
     examples: list[Example] = []
-    missing: list[str] = []
     for row in tagged:
-        written = corpus.by_question_id.get(row.id)
-        if written is None:
-            missing.append(row.id)
+        if (written := corpus.by_question_id.get(row.id)) is None:
             continue
-        meta = {"action": written.action, "rules": list(written.rules)}
+        meta: dict[str, Any] = {"action": written.action, "rules": list(written.rules)}
         examples.append(_example(row, written.thinking, written.answer, label("teacher"), meta))
         if flawed := written.flawed:
-            examples.append(
-                _example(row, flawed.thinking, flawed.answer, label("teacher"), {**meta, "flaw": flawed.flaw})
-            )
-    return examples, missing
+            meta = {**meta, "flaw": flawed.flaw}
+            examples.append(_example(row, flawed.thinking, flawed.answer, label("teacher"), meta))
+    return examples, [row.id for row in tagged if row.id not in corpus.by_question_id]
 
 
 def _example(row: Tagged, thinking: str, answer: str, teacher: str, meta: dict[str, Any]) -> Example:
@@ -62,9 +58,8 @@ def _example(row: Tagged, thinking: str, answer: str, teacher: str, meta: dict[s
 
 def deliberate_with_model(tagged: Sequence[Tagged], role: Role, folder: Path) -> tuple[list[Example], list[ErrorRow]]:
     """Ask the teacher role over the tagged policies (2.2); an answer cut off, filtered or empty is an error row."""
-    return answered(
-        [(row, prompts.deliberate(row.question, row.category, role.release)) for row in tagged], role, folder
-    )
+    asked = [(row, prompts.deliberate(row.question, row.category, role.release)) for row in tagged]
+    return answered(asked, role, folder)
 
 
 def answered(

@@ -91,17 +91,9 @@ def make_with_models(
 def hand_written(corpus: Corpus) -> list[Example]:
     """The hand-written benign variants that the rules score 5/5/5 (4.3), as examples."""
     made = [
-        Example(
-            id=row.id,
-            question=row.question,
-            source=f"hand-written:{slug}",
-            category=row.category,
-            thinking=row.thinking,
-            answer=row.answer,
-            teacher=teachers.label("teacher"),
-            meta={"action": row.action, "variant_of": question_id(row.variant_of) if row.variant_of else None},
-        )
-        for row, slug in zip(corpus.rows, corpus.slugs, strict=True)
-        if row.kind == "benign"
-    ]
+        Example(id=row.id, question=row.question, source=row.source, category=row.category, thinking=row.thinking,
+                answer=row.answer, teacher=teachers.label("teacher"),
+                meta={"action": row.action, "variant_of": question_id(row.variant_of) if row.variant_of else None})
+        for row in corpus.benign
+    ]  # fmt: skip
     return [one for one in made if score(one.question, one.thinking, one.answer).all_five()]

@@ -5,13 +5,12 @@ The word lists are `assets/reading.yaml`: general English for refusing, concludi
 
 from __future__ import annotations
 
-import functools
 import re
 from collections.abc import Sequence
 from typing import Literal
 
 from star1lib.files import asset
-from star1lib.policies import POLICIES, RULES
+from star1lib.policies import BY_CATEGORY, POLICIES, RULES
 
 Conclusion = Literal["refuse", "help"]
 _CONTENT = asset("reading.yaml")
@@ -44,50 +43,37 @@ def flatten(text: str) -> str:
     return " ".join(plain.split())
 
 
-@functools.cache
-def _flat_rules() -> dict[str, str]:
-    return {name: flatten(rule.text).rstrip(".") for name, rule in RULES.items()}
-
-
-@functools.cache
-def category_of_rule() -> dict[str, str]:
-    """The category of each rule id."""
-    return {rule.id: policy.category for policy in POLICIES for rule in policy.rules}
+_FLAT_RULES = {name: flatten(rule.text).rstrip(".") for name, rule in RULES.items()}
+CATEGORY_OF_RULE = {rule.id: policy.category for policy in POLICIES for rule in policy.rules}
 
 
 def quoted_rules(thinking: str) -> list[str]:
     """Ids of the rules whose sentence stands word for word in `thinking`, in the order of the policies."""
     flat = flatten(thinking)
-    return [name for name, text in _flat_rules().items() if text in flat]
+    return [name for name, text in _FLAT_RULES.items() if text in flat]
 
 
-@functools.cache
-def _name_patterns() -> dict[str, re.Pattern[str]]:
-    patterns = {}
-    for policy in POLICIES:
-        parts = [re.escape(part.strip()) for part in policy.category.split("/")]
-        # A name of one part is also an everyday word: it counts beside a word such as "policy" only.
-        slash = r"\s*/\s*"
-        whole = rf"\b{slash.join(parts)}\b|" if len(parts) > 1 else ""
-        single = "|".join(part.replace(r"\-", "[- ]?") for part in parts)
-        patterns[policy.category] = re.compile(
-            rf"{whole}\b(?:{single})\b[^.\n]{{0,40}}\b(?:polic(?:y|ies)|guidelines?|rules|section|category)\b"
-            rf"|\bpolic(?:y|ies) (?:on|about|for|against|regarding|of) (?:\w+ )?(?:{single})\b",
-            re.IGNORECASE,
-        )
-    return patterns
+def _name_pattern(category: str) -> re.Pattern[str]:
+    parts = [re.escape(part.strip()) for part in category.split("/")]
+    # A name of one part is also an everyday word: it counts beside a word such as "policy" only.
+    slash = r"\s*/\s*"
+    whole = rf"\b{slash.join(parts)}\b|" if len(parts) > 1 else ""
+    single = "|".join(part.replace(r"\-", "[- ]?") for part in parts)
+    return re.compile(
+        rf"{whole}\b(?:{single})\b[^.\n]{{0,40}}\b(?:polic(?:y|ies)|guidelines?|rules|section|category)\b"
+        rf"|\bpolic(?:y|ies) (?:on|about|for|against|regarding|of) (?:\w+ )?(?:{single})\b",
+        re.IGNORECASE,
+    )
+
+
+_NAMES = {name: _name_pattern(name) for name in BY_CATEGORY}
 
 
 def named_policies(text: str) -> dict[str, int]:
     """How often each category is named as a policy in `text`; categories that are not named are left out."""
-    counts: dict[str, int] = {}
-    for part in sentences(text):
-        if "/" not in part and not _POLICY_WORD.search(part):
-            continue
-        for name, pattern in _name_patterns().items():
-            if found := len(pattern.findall(part)):
-                counts[name] = counts.get(name, 0) + found
-    return counts
+    parts = [part for part in sentences(text) if "/" in part or _POLICY_WORD.search(part)]
+    counts = {name: sum(len(pattern.findall(part)) for part in parts) for name, pattern in _NAMES.items()}
+    return {name: count for name, count in counts.items() if count}
 
 
 def stems(text: str) -> set[str]:
@@ -95,12 +81,9 @@ def stems(text: str) -> set[str]:
     return {word[:6] for word in _WORD.findall(text.lower()) if word not in _COMMON}
 
 
-@functools.cache
-def _policy_stems() -> dict[str, frozenset[str]]:
-    return {
-        policy.category: frozenset(stems(f"{policy.objective} {policy.definition} {policy.render()}"))
-        for policy in POLICIES
-    }
+_POLICY_STEMS = {
+    name: stems(f"{policy.objective} {policy.definition} {policy.render()}") for name, policy in BY_CATEGORY.items()
+}
 
 
 def paraphrase(thinking: str, categories: Sequence[str]) -> int:
@@ -108,7 +91,7 @@ def paraphrase(thinking: str, categories: Sequence[str]) -> int:
 
     Only sentences with a word such as "policy" count, each beside its neighbour, without policy names.
     """
-    own = frozenset().union(*(_policy_stems()[name] for name in categories if name in _policy_stems()))
+    own = set().union(*(_POLICY_STEMS.get(name, ()) for name in categories))
     found: set[str] = set()
     parts = sentences(thinking)
     for index, part in enumerate(parts):

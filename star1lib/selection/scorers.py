@@ -37,7 +37,7 @@ class _Reading:
     """What the rules see in one example."""
 
     def __init__(self, example: Example) -> None:
-        home, answer = reading.category_of_rule(), example.answer
+        home, answer = reading.CATEGORY_OF_RULE, example.answer
         quoted = reading.quoted_rules(example.thinking)
         named = reading.named_policies(example.thinking)
         self.own = [name for name in quoted if home[name] in example.category]

@@ -41,7 +41,7 @@ def test_seeds_and_phrasings_differ(good) -> None:
 
 
 def test_wrong_policy_quotes_a_rule_of_another_category(good) -> None:
-    home = wording.category_of_rule()
+    home = wording.CATEGORY_OF_RULE
     for example in good:
         quoted = wording.quoted_rules(audit.inject(example, "wrong_policy").thinking)
         assert quoted and not {home[name] for name in quoted} & set(example.category)
