@@ -9,6 +9,7 @@ SVM. `make judges` runs :func:`write` over STAR1_DATA; no response text is writt
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -184,12 +185,11 @@ def between(data: Path, said: np.ndarray) -> list[dict[str, Any]]:
     everyone = {name: (~table[column].str.startswith("1_")).tolist() for name, column in OTHERS.items()}
     everyone["offline, model held out"] = (said > 0).tolist()
     pairs = []
-    for place, (a, x) in enumerate(everyone.items()):
-        for b, y in list(everyone.items())[place + 1 :]:
-            low, high = stats.kappa_interval(x, y, [False, True])
-            same = stats.rate(p == q for p, q in zip(x, y, strict=True))._asdict()
-            numbers = {**same, "kappa": stats.cohen_kappa(x, y), "kappa_low": low, "kappa_high": high}
-            pairs.append({"a": a, "b": b, **{name: round(value, 4) for name, value in numbers.items()}})
+    for (a, x), (b, y) in itertools.combinations(everyone.items(), 2):
+        low, high = stats.kappa_interval(x, y, [False, True])
+        same = stats.rate(p == q for p, q in zip(x, y, strict=True))._asdict()
+        numbers = {**same, "kappa": stats.cohen_kappa(x, y), "kappa_low": low, "kappa_high": high}
+        pairs.append({"a": a, "b": b, **{name: round(value, 4) for name, value in numbers.items()}})
     return pairs
 
 

@@ -21,7 +21,7 @@ from star1lib.selection import reading
 
 Flaw = Literal["wrong_policy", "named_not_quoted", "contradiction", "unsafe_detail"]
 FLAWS: tuple[Flaw, ...] = get_args(Flaw)
-CRITERIA = ("compliance", "relevancy", "accuracy")
+CRITERIA = tuple(Scores.model_fields)
 # The criterion that a scorer should mark down for each flaw.
 CRITERION_OF: dict[Flaw, str] = {
     "wrong_policy": "relevancy",
@@ -121,15 +121,16 @@ def scorer_table(good: Sequence[Example], scorer: Scorer, *, seed: int = 0) -> l
     for flaw in FLAWS:
         flawed = [inject(example, flaw, seed) for example in clean]
         after = [scorer(example) for example in flawed]
-        known = [example.meta["phrasing"] == "known" for example in flawed]
+        pairs = list(zip(flawed, after, strict=True))
+        known, new = ([s for e, s in pairs if e.meta["phrasing"] == name] for name in ("known", "new"))
         criterion = CRITERION_OF[flaw]
         rows.append(
             {
                 "flaw": flaw,
                 "criterion": criterion,
                 "auc": _auc(before, after, _total),
-                "auc_known": _auc(before, [scores for scores, old in zip(after, known, strict=True) if old], _total),
-                "auc_new": _auc(before, [scores for scores, old in zip(after, known, strict=True) if not old], _total),
+                "auc_known": _auc(before, known, _total),
+                "auc_new": _auc(before, new, _total),
                 "criterion_auc": _auc(before, after, operator.attrgetter(criterion)),
                 "caught": _share([not scores.all_ten() for scores in after]),
                 "clean_full_marks": _share([scores.all_ten() for scores in before]),

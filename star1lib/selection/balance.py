@@ -154,7 +154,7 @@ def select(examples: Sequence[Example], size: int) -> Selection:
     """Filter by the bar, balance down to `size`, and say of each dropped example why it went (2.3)."""
     bar = [Dropped(e.id, e.source, e.category, reason) for e in examples if (reason := _below_bar(e))]
     passed = high_quality(examples)
-    steps = removals([{"source": example.source, "category": example.category} for example in passed], size)
+    steps = removals([example.model_dump(include={"source", "category"}) for example in passed], size)
     balance = [
         Dropped(e.id, e.source, e.category, "over_represented", order, step.p_source, step.p_categories, step.weight)
         for order, step in enumerate(steps)
@@ -174,7 +174,7 @@ def balance_curve(records: Sequence[Mapping[str, Any]], sizes: Sequence[int]) ->
     """How even sources and categories are at each target size, by one run down to the smallest.
 
     A row per size that the pool can give, from the whole pool downwards: `size` and the entropies in bits
-    (`source_bits`, `category_bits`).
+    (`source_entropy`, `category_entropy`).
     """
     wanted = sorted({len(records), *(size for size in sizes if size < len(records))}, reverse=True)
     order = [step.index for step in removals(records, wanted[-1])]
@@ -184,5 +184,5 @@ def balance_curve(records: Sequence[Mapping[str, Any]], sizes: Sequence[int]) ->
         left = [record for index, record in enumerate(records) if index not in gone]
         sources = Counter(record["source"] for record in left)
         mentions = Counter(name for record in left for name in record["category"])
-        rows.append({"size": size, "source_bits": entropy(sources), "category_bits": entropy(mentions)})
+        rows.append({"size": size, "source_entropy": entropy(sources), "category_entropy": entropy(mentions)})
     return rows

@@ -180,14 +180,10 @@ def agreement_table(result: SelectionResult, *, rows: int, seed: int) -> list[di
 
 def balance_table(result: SelectionResult) -> list[dict[str, Any]]:
     """Entropy over sources and categories at several target sizes, from the whole pool down."""
-    pool = [{"source": e.source, "category": e.category} for e in balance.high_quality(result.scored)]
-    sizes = sorted({size for size in (*_SIZES, len(result.chosen.kept)) if 0 < size <= len(pool)})
+    pool = [example.model_dump(include={"source", "category"}) for example in balance.high_quality(result.scored)]
+    selected = len(result.chosen.kept)
+    sizes = [size for size in (*_SIZES, selected) if 0 < size <= len(pool)]
     return [
-        {
-            "size": row["size"],
-            "source_entropy": row["source_bits"],
-            "category_entropy": row["category_bits"],
-            "which": "selected" if row["size"] == len(result.chosen.kept) else "target size",
-        }
+        {**row, "which": "selected" if row["size"] == selected else "target size"}
         for row in balance.balance_curve(pool, sizes)
     ]

@@ -142,11 +142,6 @@ def test_counts_on_the_mirror(mirror: Path) -> None:
     assert len(dedup.greedy_tfidf(texts)) == 13_741
 
 
-def grams(text: str, n: int) -> set[tuple[str, ...]]:
-    words = text.lower().split()
-    return {tuple(words[i : i + n]) for i in range(len(words) - n + 1)}
-
-
 def by_definition(by_source: dict[str, list[str]], tests: list[str]) -> list[str]:
     """The steps before the union as plainly as they can be written, with dense cosines."""
     from sklearn.feature_extraction.text import TfidfVectorizer
@@ -156,10 +151,10 @@ def by_definition(by_source: dict[str, list[str]], tests: list[str]) -> list[str
         n = NGRAM.get(name, 8)
         own: list[str] = []
         for text in texts:
-            if not any(grams(text, n) & grams(other, n) for other in own):
+            if not any(decontamination.ngrams(text, n) & decontamination.ngrams(other, n) for other in own):
                 own.append(text)
-        taken = {gram for text in known for gram in grams(text, 8)}
-        own = [text for text in own if not grams(text, 8) & taken]
+        taken = {gram for text in known for gram in decontamination.ngrams(text, 8)}
+        own = [text for text in own if not decontamination.ngrams(text, 8) & taken]
         rows = TfidfVectorizer().fit_transform([*known, *own])
         near = (rows[len(known) :] @ rows[: len(known)].T).toarray().max(axis=1) >= 0.6 - 1e-9
         own = [text for text, is_near in zip(own, near, strict=True) if not is_near]

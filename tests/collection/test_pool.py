@@ -6,6 +6,7 @@ import gzip
 import lzma
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from star1lib.collection import download, readers, sources
@@ -58,7 +59,7 @@ def test_every_json_reader_answers_odd_shapes_with_a_sentence(tmp_path: Path, te
             assert pairs in ([], [("a", {})])
 
 
-def test_tab_separated_rows_and_a_damaged_parquet_file(tmp_path: Path) -> None:
+def test_tab_separated_rows(tmp_path: Path) -> None:
     path = tmp_path / "train.tsv"
     path.write_text("vanilla\tdata_type\nfirst, with a comma\tvanilla_harmful\nsecond\tvanilla_benign\n")
     read = sources.SOURCES["WildJailbreak"].read(path)
@@ -66,27 +67,22 @@ def test_tab_separated_rows_and_a_damaged_parquet_file(tmp_path: Path) -> None:
         ("first, with a comma", "vanilla_harmful"),
         ("second", "vanilla_benign"),
     ]
-    (tmp_path / "x.parquet").write_bytes(b"PAR1")
+
+
+def test_rows_of_a_whole_and_of_a_damaged_parquet_file(tmp_path: Path) -> None:
+    path = tmp_path / "x.parquet"
+    pd.DataFrame({"prompt": [f"q{i}" for i in range(2000)]}).to_parquet(path)
+    assert len(readers.column(path, "prompt")) == 2000
+    path.write_bytes(b"PAR1")
     with pytest.raises(UserError, match=r"x\.parquet: not a whole parquet file"):
-        readers.column(tmp_path / "x.parquet", "x")
+        readers.column(path, "prompt")
 
 
 def test_packed_files_and_files_without_a_header(tmp_path: Path) -> None:
     (tmp_path / "x.jsonl.xz").write_bytes(lzma.compress(b'{"prompt": "a"}\n'))
     assert readers.column(tmp_path / "x.jsonl.xz", "prompt") == [("a", {})]
-    (tmp_path / "y.jsonl.xz").write_bytes(b"not packed")
-    with pytest.raises(UserError, match=r"y\.jsonl\.xz: cannot be read as text"):
-        readers.column(tmp_path / "y.jsonl.xz", "prompt")
     (tmp_path / "category_1.csv").write_text('"first, quoted"\nsecond\n')
     assert [text for text, _ in readers.first_cells(tmp_path / "category_1.csv")] == ["first, quoted", "second"]
-
-
-def test_rows_of_a_parquet_file(tmp_path: Path) -> None:
-    import pyarrow as pa
-    import pyarrow.parquet
-
-    pyarrow.parquet.write_table(pa.table({"prompt": [f"q{i}" for i in range(2000)]}), tmp_path / "x.parquet")
-    assert len(readers.column(tmp_path / "x.parquet", "prompt")) == 2000
 
 
 @pytest.mark.attack("bad rows")

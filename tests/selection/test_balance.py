@@ -109,8 +109,8 @@ def test_balance_curve_follows_one_run_and_rises() -> None:
     assert [row["size"] for row in rows] == [2000, 1000, 500, 250]
     for row in rows:
         kept = select.select_balanced(pool, row["size"])
-        assert row["source_bits"] == pytest.approx(select.entropy(Counter(r["source"] for r in kept)))
-        assert row["category_bits"] == pytest.approx(select.entropy(Counter(c for r in kept for c in r["category"])))
-    assert rows[0]["source_bits"] < rows[-1]["source_bits"]
-    assert rows[0]["category_bits"] < rows[-1]["category_bits"]
+        assert row["source_entropy"] == pytest.approx(select.entropy(Counter(r["source"] for r in kept)))
+        assert row["category_entropy"] == pytest.approx(select.entropy(Counter(c for r in kept for c in r["category"])))
+    assert rows[0]["source_entropy"] < rows[-1]["source_entropy"]
+    assert rows[0]["category_entropy"] < rows[-1]["category_entropy"]
     assert select.entropy({"a": 5, "b": 5, "c": 0}) == 1.0 and select.entropy({}) == 0.0
