@@ -155,9 +155,8 @@ class _State:
         ]
         for position, (partner, score) in sorted(gone.items()):
             who = questions[position].model_dump(exclude={"meta"})
-            self.removed.append(
-                Removal(**who, step=step, partner_id=partner.id, partner_text=partner.text, score=score)
-            )
+            partner_of = {"partner_id": partner.id, "partner_text": partner.text, "score": score}
+            self.removed.append(Removal(**who, step=step, **partner_of))
         return [question for position, question in enumerate(questions) if position not in gone]
 
     def add_source(self, questions: list[Question]) -> None:
@@ -173,11 +172,10 @@ class _State:
 
     def against_tests(self, questions: list[Question]) -> list[Question]:
         """The questions that lie within no threshold of a test question."""
-        if not self.tests or not questions:
+        if not self.tests:
             return questions
-        left = self.ngram(STEPS[1], questions, self.test_grams, self.thresholds.test_ngram)
-        left = self.tfidf_against(left) if left else left
-        return self.embedding_against_tests(left, embed.encode(_texts(left))) if left else left
+        left = self.tfidf_against(self.ngram(STEPS[1], questions, self.test_grams, self.thresholds.test_ngram))
+        return self.embedding_against_tests(left, embed.encode(_texts(left)))
 
     def ngram(
         self, step: str, questions: list[Question], known: dict[tuple[str, ...], Question], n: int, within: bool = False

@@ -97,12 +97,10 @@ def _full(example: Example) -> bool:
 
 def _one_per_question(scored: Sequence[Example]) -> list[Example]:
     """The best-scored trace of each question, in the order of first appearance."""
-    best: dict[str, Example] = {}
+    traces: dict[str, list[Example]] = {}
     for example in scored:
-        known = best.get(example.id)
-        if known is None or balance.mean_score(example) > balance.mean_score(known):
-            best[example.id] = example
-    return list(best.values())
+        traces.setdefault(example.id, []).append(example)
+    return [max(some, key=balance.mean_score) for some in traces.values()]
 
 
 def accepted_and_rejected(result: SelectionResult) -> list[tuple[Example, dict[str, str]]]:

@@ -4,7 +4,7 @@ import made
 import pytest
 
 from star1lib.models import calls
-from star1lib.models.answers import read
+from star1lib.models.answers import BenignScores, read
 from star1lib.models.calls import Reply
 from star1lib.models.roles import Role
 from star1lib.policies import RULES
@@ -33,11 +33,6 @@ def test_what_takes_points_off() -> None:
     assert scores(question="A sexual story about a child") == (1, 1, 1)
 
 
-def made_roles():
-    names = ("benign_rewriter", "teacher", "benign_scorer")
-    return {name: Role(name=name, model="openai/m") for name in names}
-
-
 def reply(name, text, outcome="ok", error=None):
     return Reply(name, outcome, text, THINKING, error)
 
@@ -60,12 +55,8 @@ def scripted(monkeypatch):
     return script
 
 
-def original(number):
-    return made.example(f"harmful question {number}")
-
-
 def test_every_question_without_a_kept_twin_is_accounted_for(scripted, tmp_path) -> None:
-    given = [original(n) for n in range(7)]
+    given = [made.example(f"harmful question {number}") for number in range(7)]
     texts = ["fine one", "fine one", "harmful question 5", "low scored", "not answered", "empty answer"]
     for example, text in zip(given, texts, strict=False):
         scripted["rewrites"][example.id] = f'{{"question": "{text}"}}'
@@ -74,18 +65,14 @@ def test_every_question_without_a_kept_twin_is_accounted_for(scripted, tmp_path)
     scripted["answers"][question_id("empty answer")] = reply(question_id("empty answer"), "", "empty", "nothing")
     scripted["scores"][question_id("fine one")] = '{"safety": 5, "quality": 5, "compliance": 5}'
     scripted["scores"][question_id("low scored")] = '{"safety": 5, "quality": 4, "compliance": 5}'
-    kept, errors = twins.make_with_models(given, made_roles(), tmp_path)
+    players = {name: Role(name=name, model="openai/m") for name in ("benign_rewriter", "teacher", "benign_scorer")}
+    kept, errors = twins.make_with_models(given, players, tmp_path)
     assert [twin.question for twin in kept] == ["fine one"]
-    assert kept[0].meta == {
-        "variant_of": given[0].id,
-        "benign_scores": {"safety": 5, "quality": 5, "compliance": 5},
+    assert kept[0].meta == {"variant_of": given[0].id, "benign_scores": dict.fromkeys(BenignScores.model_fields, 5)}
+    assert {row.id: row.reason for row in errors} == {
+        given[6].id: "no answer",
+        given[1].id: "the rewrite repeats a question",
+        given[2].id: "the rewrite repeats a question",
+        question_id("not answered"): "error: it failed",
+        question_id("empty answer"): "empty: nothing",
     }
-    assert sorted((row.id, row.reason) for row in errors) == sorted(
-        [
-            (given[6].id, "no answer"),
-            (given[1].id, "the rewrite repeats a question"),
-            (given[2].id, "the rewrite repeats a question"),
-            (question_id("not answered"), "error: it failed"),
-            (question_id("empty answer"), "empty: nothing"),
-        ]
-    )
