@@ -155,8 +155,9 @@ class _State:
         ]
         for position, (partner, score) in sorted(gone.items()):
             who = questions[position].model_dump(exclude={"meta"})
-            partner_of = {"partner_id": partner.id, "partner_text": partner.text, "score": score}
-            self.removed.append(Removal(**who, step=step, **partner_of))
+            self.removed.append(
+                Removal(**who, step=step, partner_id=partner.id, partner_text=partner.text, score=score)
+            )
         return [question for position, question in enumerate(questions) if position not in gone]
 
     def add_source(self, questions: list[Question]) -> None:
