@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import os
-from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -14,6 +13,9 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 # Models of some thousand weights: a second thread would only wait, and a waiting one spins.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+# A million objects of libraries stay: looking for garbage among them is a tenth of the time.
+gc.set_threshold(50_000)
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -41,25 +43,6 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     terminalreporter.line(f"{'family':<36} {'tried':>6} {'survived':>9} {'lost':>5}")
     for family, tried, survived in rows:
         terminalreporter.line(f"{family:<36} {tried:>6} {survived:>9} {tried - survived:>5}")
-
-
-@pytest.fixture(autouse=True, scope="session")
-def embedded_once() -> Iterator[None]:
-    """A text is embedded once a session: many tests look at the same hand-written corpus."""
-    from star1lib.models import embed
-
-    real, known = embed.encode, {}
-
-    def encode(texts: Sequence[str]) -> Any:
-        import numpy as np
-
-        fresh = list(dict.fromkeys(text for text in texts if text not in known))
-        known.update(zip(fresh, real(fresh), strict=True))
-        return np.stack([known[text] for text in texts]) if len(texts) else real([])
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(embed, "encode", encode)
-        yield
 
 
 @pytest.fixture(scope="session")

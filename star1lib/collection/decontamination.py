@@ -10,9 +10,8 @@ its copies.
 
 from __future__ import annotations
 
-import functools
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -223,19 +222,13 @@ class _State:
     def embedding_against_tests(self, questions: list[Question], vectors: np.ndarray) -> list[Question]:
         near: Gone = {}
         if self.tests and questions:
-            tests = _encoded(embed.encode, tuple(_texts(self.tests))).astype(np.float64)
+            tests = embed.encode(_texts(self.tests)).astype(np.float64)
             for position, vector in enumerate(vectors.astype(np.float64)):
                 scores = tests @ vector
                 place = int(scores.argmax())
                 if scores[place] >= self.thresholds.embedding - dedup.EPSILON:
                     near[position] = (self.tests[place], float(scores[place]))
         return self.close(STEPS[7], questions, near)
-
-
-@functools.lru_cache(maxsize=4)
-def _encoded(encode: Callable[[Sequence[str]], np.ndarray], texts: tuple[str, ...]) -> np.ndarray:
-    """The embeddings of a run's test questions, which much is held against."""
-    return encode(texts)
 
 
 def _texts(questions: Sequence[Question]) -> list[str]:

