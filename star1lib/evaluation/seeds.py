@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from statistics import fmean, stdev
 from typing import Any
 
-from star1lib import stats
-from star1lib.records import ItemResult
-from star1lib.training.variants import Variant
-
+SEED = r"_seed\d+$"
+"""Ends the name of a variant that is its recipe's once more, with another seed."""
 _DOSE = re.compile(r"([a-z]+)_([0-9.]+(?:e[+-]?[0-9]+)?)")
 
 
@@ -21,26 +19,20 @@ def by_dose(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{"sweep": found[1], "dose": float(found[2]), **row} for row, found in named]
 
 
-def over_seeds(items: Sequence[ItemResult], variants: Sequence[Variant]) -> list[dict[str, Any]]:
-    """Each recipe over its seeds: a row per recipe, benchmark and metric with the mean of the rates and their spread.
+def over_seeds(rates: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Each recipe over its seeds: a row per recipe, benchmark and metric with the mean of its rates and their spread.
 
-    `share` is the part of the training rows that is benign, `spread` the standard deviation over seeds (nan for one),
-    `lowest` and `highest` the rates of the outermost seeds. Undecided items are left out, as in every rate.
+    `rates` are rows with variant, benchmark, metric, value and n, such as those of :func:`star1lib.stats.rates_table`.
+    `spread` is the standard deviation over seeds (nan for one), `lowest` and `highest` are the outermost seeds' rates.
     """
-    rates = {(row["variant"], row["benchmark"], row["metric"]): row for row in stats.rates_table(items)}
     groups: dict[tuple[str, str, str], list[float]] = {}
-    facts: dict[str, dict[str, Any]] = {}
-    for one in variants:
-        recipe = one.name.removesuffix(f"_seed{one.seed}")
-        total = one.rows + one.benign + one.anchors
-        share = (one.benign + one.anchors) / total if total else math.nan
-        facts.setdefault(recipe, {"recipe": recipe, "base": one.base, "rows": one.rows, "share": share})
-        for (variant, benchmark, metric), row in rates.items():
-            if variant == one.name and row["n"]:
-                groups.setdefault((recipe, benchmark, metric), []).append(row["value"])
+    for row in rates:
+        if row["n"]:
+            recipe = re.sub(SEED, "", row["variant"])
+            groups.setdefault((recipe, row["benchmark"], row["metric"]), []).append(row["value"])
     return [
         {
-            **facts[recipe],
+            "recipe": recipe,
             "benchmark": benchmark,
             "metric": metric,
             "seeds": len(values),

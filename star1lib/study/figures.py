@@ -412,7 +412,7 @@ FIGURES: dict[str, Figure] = {
     "tradeoff": Figure(
         "Result", "Harmful prompts against benign ones, averages over benchmarks with 95% intervals; dotted: the "
         "printed averages of another model and judge.", _tradeoff, ("averages",), (*_VARIANT_TABLES, "main"),
-        ("summary", "averages", "printed", "main")),
+        ("over_seeds", "summary", "averages", "printed", "main")),
     "claims": Figure(
         "Claims", "The paper's claims: our difference with its 95% interval, and the printed one (diamond).", _claims,
         ("claims",), (), ("claims", "claims_by_model"), _claims_text),
@@ -447,7 +447,7 @@ FIGURES: dict[str, Figure] = {
     "quality": _of_rates("High against medium scores", "quality", _OF_RESPONSES, "quality_differences"),
     "thinking": _of_rates("With and without thinking", "thinking", _OF_RESPONSES, "thinking_differences"),
     "over_refusal": _of_rates("Over-refusal and benign variants", "over_refusal", _OF_RESPONSES,
-                              "over_refusal_differences", "over_refusal_disagree", "over_seeds"),
+                              "over_refusal_differences", "over_refusal_disagree"),
     "dose": Figure(
         "Dose and response", "Recipes that differ in one dose (benign rows in % of all, rows at equal steps, learning "
         "rate, LoRA rank): means over seeds, lines from the lowest to the highest seed.",

@@ -23,6 +23,7 @@ from pydantic import Field, ValidationError, field_validator
 from star1lib import policies
 from star1lib.errors import UserError
 from star1lib.evaluation.benchmarks import REGISTRY
+from star1lib.evaluation.seeds import SEED
 from star1lib.evaluation.settings import Evaluation
 from star1lib.files import parse_record, plain_name
 from star1lib.models import pins, roles
@@ -31,7 +32,6 @@ from star1lib.study import claims, stages
 from star1lib.training.sft import TrainConfig
 from star1lib.training.variants import BASE, PLAIN, Recipe
 
-_SEED = r"_seed\d+$"  # ends the name of a variant that is trained once more
 DERIVED = "profile.yaml"  # in the build folder of a profile that was made from another one
 RESERVED = ("profile", "out", "mirror", "roles", "selection", "models")
 
@@ -234,7 +234,7 @@ def _check_value(key: str, value: Any, where: Path) -> None:
         for name, recipe in value.items():
             if plain_name(str(name), f"{place}: variant") == BASE:
                 _refuse(place, f"'{BASE}' is the model before training; choose another name")
-            if re.search(_SEED, name):
+            if re.search(SEED, name):
                 _refuse(f"{place}.{name}", "a variant of another seed is called so; choose another name")
             parse_record(recipe if isinstance(recipe, dict) else {"recipe": recipe}, Recipe, f"{place}.{name}")
     elif key == "evaluation":
@@ -336,7 +336,7 @@ def _variants(build: Profile, where: Path) -> dict[str, Any]:
 def _check_made(names: Iterable[str], made: Collection[str], place: str) -> None:
     """Whether somebody makes the named variants, of whatever seed and with whatever switch (`star1_seed1+zero`)."""
     for name in names:
-        if re.sub(_SEED, "", name.partition("+")[0]) not in made:
+        if re.sub(SEED, "", name.partition("+")[0]) not in made:
             _refuse(place, f"no variant '{name}'; {_meant(name, sorted(made))}"[:-1])
 
 

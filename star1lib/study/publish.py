@@ -11,16 +11,20 @@ import datetime
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from star1lib.errors import UserError
 from star1lib.files import read_json, write_json, write_text
-from star1lib.study import figures, profiles, report, runner, stages, tables
+from star1lib.study import compare, figures, profiles, report, runner, stages, tables
 from star1lib.study.display import left_out, readable
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 FIGURES = Path("figures")
 README = Path("README.md")
 RESULTS = "results.json"
+_SHORT = {"brief": "averages", "seeds": "over_seeds"}
 _PICTURES = (".svg", ".png", ".pdf", ".md", ".tex")
 
 
@@ -135,13 +139,21 @@ def _section(build: Path, title: str, pictures: list[str], names: Sequence[str])
 
 
 def _markdown(build: Path, name: str) -> list[str]:
-    """One table; `brief` is the short one: a row per variant, a column per average."""
-    frame = tables.some(build, ["averages" if name == "brief" else name])
+    """One table; `brief` and `seeds` are the short ones: a row per variant or recipe, a column per average."""
+    frame = tables.some(build, [_SHORT.get(name, name)])
     if not frame:
         return [f"(no `{name}` table in figures/{build.name} yet)"]
     [shown] = map(readable, frame.values())
-    if name == "brief":
-        order = {axis: list(dict.fromkeys(shown[axis])) for axis in ("variant", "benchmark")}
-        wide = shown.pivot(index="variant", columns="benchmark", values="value").fillna("not asked")
-        shown = wide.loc[order["variant"], order["benchmark"]].reset_index()
-    return tables.markdown(shown)
+    return tables.markdown(_wide(shown) if name in _SHORT else shown)
+
+
+def _wide(averages: pd.DataFrame) -> pd.DataFrame:
+    """Averages of variants, or of recipes over their seeds: the mean and, of several, the lowest and the highest."""
+    if "recipe" in averages:
+        averages = averages[averages["benchmark"].isin(compare.AVERAGES.values())].rename(columns={"recipe": "variant"})
+        shown = ["{mean:.0%}".format_map(row) + " ({lowest:.0%} to {highest:.0%})".format_map(row) * (row["seeds"] > 1)
+                 for row in averages.to_dict("records")]  # fmt: skip
+        averages = averages.assign(value=shown)
+    order = {axis: list(dict.fromkeys(averages[axis])) for axis in ("variant", "benchmark")}
+    wide = averages.pivot(index="variant", columns="benchmark", values="value").fillna("not asked")
+    return wide.loc[order["variant"], order["benchmark"]].reset_index()
