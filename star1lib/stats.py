@@ -88,9 +88,13 @@ def mcnemar(a: Sequence[bool], b: Sequence[bool]) -> float:
 
 def holm(values: Sequence[float]) -> list[float]:
     """Holm-adjusted p values, in the order given."""
-    from statsmodels.stats.multitest import multipletests
+    import numpy as np
 
-    return [float(p) for p in multipletests(values, method="holm")[1]] if len(values) else []
+    # As statsmodels' multipletests, which clears the whole process of garbage at each call, a third of a second.
+    found = np.asarray(values, dtype=float)
+    order, adjusted = np.argsort(found), np.empty_like(found)
+    adjusted[order] = np.maximum.accumulate(found[order] * np.arange(len(found), 0, -1)).clip(max=1.0)
+    return [float(p) for p in adjusted]
 
 
 def paired_bootstrap(a: Sequence[bool | float], b: Sequence[bool | float], seed: int = 0) -> Difference:
