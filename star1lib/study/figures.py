@@ -510,13 +510,16 @@ def _ready(out: Path) -> list[str]:
     return [name for name, wanted in FIGURES.items() if all(tables.exists(out, table) for table in wanted.needs)]
 
 
-def drawn(profile: str, root: Path = Path()) -> bool:
-    """True when every figure whose tables have rows is there, drawn after the last table was written."""
-    out = root / stages.BUILD / profile
-    full = [name for name in _ready(out) if len(tables.some(out, FIGURES[name].needs)) == len(FIGURES[name].needs)]
-    pictures = [out / "figures" / f"{name}{suffix}" for name in full for suffix in _FORMATS]
-    written = max((path.stat().st_mtime for path in tables.folder(out).glob("*.csv")), default=0.0)
-    return all(path.exists() and path.stat().st_mtime >= written for path in pictures)
+def outdated(out: str | Path) -> list[str]:
+    """The figures whose tables are there and that are not, or were drawn before one of their tables was written."""
+    written = {path.stem: path.stat().st_mtime for path in tables.folder(out).glob("*.csv")}
+    found = []
+    for name in _ready(Path(out)):
+        pictures = [Path(out) / "figures" / f"{name}{suffix}" for suffix in _FORMATS]
+        drawn = min(path.stat().st_mtime if path.exists() else -math.inf for path in pictures)
+        if any(written.get(table, 0.0) > drawn for table in (*FIGURES[name].needs, *FIGURES[name].beside)):
+            found.append(name)
+    return found
 
 
 def draw_all(profile: str, root: Path = Path()) -> list[Path]:

@@ -50,8 +50,8 @@ def build(profile: profiles.Profile, *, root: Path = Path()) -> Path:
     page = out / "report" / "index.html"
     builds = {"": profile, **{model: profile.of(model) for model in models}}
     for build in builds.values():
-        if not figures.drawn(build.name, root):
-            figures.draw_all(build.name, root=root)
+        for name in figures.outdated(root / stages.BUILD / build.name):
+            figures.draw(name, root / stages.BUILD / build.name)
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("star1lib", "assets/report"), autoescape=True, trim_blocks=True
     )
@@ -173,6 +173,7 @@ def _judges_section() -> dict[str, Any]:
 
 
 def _notebooks(steps: Sequence[stages.Step], out: Path, root: Path) -> list[dict[str, str]]:
+    runner.without_grammar()
     from nbconvert import HTMLExporter
 
     exporter = HTMLExporter(template_name="lab")
