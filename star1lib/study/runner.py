@@ -36,8 +36,6 @@ from star1lib.files import (
 from star1lib.study import profiles, room, stages, tables
 
 log = logging.getLogger(__name__)
-# Libraries make a million objects when they are imported and no garbage: looking for it less often saves a tenth.
-_IMPORTS = "import gc; gc.set_threshold(50_000); del gc"
 TIMINGS = "timings.json"
 MADE = "made.json"  # per stage: the tables that it wrote and its executed notebook, by hash
 
@@ -206,7 +204,7 @@ def run_stage(profile: profiles.Profile, name: str, *, root: Path = Path()) -> P
                     log_output=False,
                     stderr_file=_Terminal(),
                     cwd=str(root),
-                    extra_arguments=["--IPKernelApp.log_level=CRITICAL", f"--IPKernelApp.exec_lines={_IMPORTS}"],
+                    extra_arguments=["--IPKernelApp.log_level=CRITICAL"],
                 )
             except PapermillExecutionError:
                 failed.write_bytes(temporary.read_bytes())

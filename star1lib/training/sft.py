@@ -8,6 +8,7 @@ checkpoint; a folder without a manifest is unfinished. With `launch` the run is 
 
 from __future__ import annotations
 
+import gc
 import importlib.metadata
 import logging
 import os
@@ -199,6 +200,8 @@ def fit(
         if said := _ran_out(f"{type(err).__name__}: {err}", work, config):
             raise said from err
         raise
+    finally:
+        gc.collect()  # the trainer holds itself, and with it weights, gradients and the optimizer's
 
 
 def _fit(

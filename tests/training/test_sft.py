@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -152,6 +153,20 @@ def test_trains_once_and_learns(small: str, tmp_path: Path) -> None:
     manifest = io.read_json(first / io.MANIFEST)
     assert manifest["rows"] == 6
     assert manifest["kinds"] == {"safety": 6}
+
+
+def test_a_trained_model_leaves_memory(small: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A study trains one after another in a process; what holds itself (trainer, callbacks) waits for the collector."""
+    real, seen = train.run, []
+
+    def run(*given: Any) -> Any:
+        trainer = real(*given)
+        seen.append(weakref.ref(trainer.model))
+        return trainer
+
+    monkeypatch.setattr(train, "run", run)
+    train.train("variant", ROWS, small, tmp_path, config(epochs=1))
+    assert len(seen) == 1 and seen[0]() is None
 
 
 def test_name_changes_with_rows_settings_and_base(small: str) -> None:
