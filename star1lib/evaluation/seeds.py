@@ -22,24 +22,23 @@ def by_dose(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 def over_seeds(rates: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Each recipe over its seeds: a row per recipe, benchmark and metric with the mean of its rates and their spread.
 
-    `rates` are rows with variant, benchmark, metric, value and n, such as those of :func:`star1lib.stats.rates_table`.
-    `spread` is the standard deviation over seeds (nan for one), `lowest` and `highest` are the outermost seeds' rates.
+    `rates` are rows with variant, benchmark, metric, value, low, high and n, such as those of
+    :func:`star1lib.stats.rates_table`. `value` is the mean over seeds, `spread` their standard deviation (nan for one),
+    `low` and `high` the rates of the outermost seeds, of a single seed its 95% interval.
     """
-    groups: dict[tuple[str, str, str], list[float]] = {}
+    groups: dict[tuple[str, str, str], list[Mapping[str, Any]]] = {}
     for row in rates:
         if row["n"]:
             recipe = re.sub(SEED, "", row["variant"])
-            groups.setdefault((recipe, row["benchmark"], row["metric"]), []).append(row["value"])
+            groups.setdefault((recipe, row["benchmark"], row["metric"]), []).append(row)
     return [
-        {
-            "recipe": recipe,
-            "benchmark": benchmark,
-            "metric": metric,
-            "seeds": len(values),
-            "mean": fmean(values),
-            "spread": stdev(values) if len(values) > 1 else math.nan,
-            "lowest": min(values),
-            "highest": max(values),
-        }
-        for (recipe, benchmark, metric), values in groups.items()
+        _over(rows, recipe=recipe, benchmark=name, metric=metric) for (recipe, name, metric), rows in groups.items()
     ]
+
+
+def _over(rows: Sequence[Mapping[str, Any]], **named: str) -> dict[str, Any]:
+    values = [row["value"] for row in rows]
+    several = len(values) > 1
+    low, high = (min(values), max(values)) if several else (rows[0]["low"], rows[0]["high"])
+    spread = stdev(values) if several else math.nan
+    return {**named, "seeds": len(values), "value": fmean(values), "low": low, "high": high, "spread": spread}

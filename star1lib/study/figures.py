@@ -366,32 +366,30 @@ def _rates(table: str, xlabel: str, data: Data) -> Any:
     return canvas
 
 
-def _dose(data: Data) -> Any:
-    """What a recipe does by its dose: a panel per sweep, means over seeds."""
-    import seaborn.objects as so
-    from matplotlib.figure import Figure as Canvas
+_DOSES = {"share": "benign rows, % of all", "rows": "different rows, equal steps", "rate": "learning rate",
+          "rank": "LoRA rank"}  # fmt: skip
 
-    frame = data["dose"].sort_values("dose")
-    sweeps = list(dict.fromkeys(data["dose"]["sweep"]))
-    shown = frame.assign(
-        measured=frame["benchmark"] + ", " + frame["metric"],
-        dose=frame["dose"].map("{:g}".format),
-        **{name: 100 * frame[name] for name in ("mean", "lowest", "highest")},
-    )
-    canvas = Canvas(figsize=(2.4 + 3.0 * len(sweeps), 3.6), layout="constrained")
-    (
-        so.Plot(shown, x="dose", y="mean", color="measured")
-        .facet("sweep", order=sweeps)
-        .share(x=False)
-        .add(so.Range(linewidth=1.5, alpha=0.6), ymin="lowest", ymax="highest", legend=False)
-        .add(so.Line(marker="o"))
-        .scale(color="colorblind")
-        .limit(y=(-3, 103))
-        .label(x="", y=_OF_RESPONSES, color="")
-        .theme({**_STYLE, "axes.facecolor": "white", "axes.edgecolor": GREY, "axes.linewidth": 0.8})
-        .on(canvas)
-        .plot()
-    )
+
+def _dose(data: Data) -> Any:
+    """What a recipe does by its dose: a panel per sweep, a line per rate with its intervals."""
+    import seaborn as sns
+
+    frame = data["dose"][data["dose"]["metric"] != "safe"].sort_values("dose")
+    sweeps, lines = list(dict.fromkeys(data["dose"]["sweep"])), frame.groupby(["benchmark", "metric"], sort=False)
+    colours = sns.color_palette("colorblind", len(lines))
+    canvas, panels = _canvas(3.0 * len(sweeps), 4.0, len(sweeps), sharey=True)
+    for axes, sweep in zip(panels, sweeps, strict=True):
+        doses = list(dict.fromkeys(frame.loc[frame["sweep"] == sweep, "dose"]))
+        for number, ((benchmark, metric), line) in enumerate(lines):
+            mine = line[line["sweep"] == sweep]
+            mean, beside = 100 * mine["value"], 0.06 * number
+            axes.errorbar([doses.index(dose) + beside for dose in mine["dose"]], mean, marker="o", lw=1.8, elinewidth=1,
+                          yerr=[mean - 100 * mine["low"], 100 * mine["high"] - mean], label=f"{benchmark}, {metric}",
+                          color=colours[number])  # fmt: skip
+        axes.set_xticks(range(len(doses)), [f"{dose:g}" for dose in doses])
+        axes.set(xlabel=_DOSES.get(sweep, sweep), ylim=(-3, 103))
+    panels[0].set_ylabel(_OF_RESPONSES)
+    canvas.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
     return canvas
 
 
@@ -450,7 +448,8 @@ FIGURES: dict[str, Figure] = {
                               "over_refusal_differences", "over_refusal_disagree"),
     "dose": Figure(
         "Dose and response", "Recipes that differ in one dose (benign rows in % of all, rows at equal steps, learning "
-        "rate, LoRA rank): means over seeds, lines from the lowest to the highest seed.",
+        "rate, LoRA rank). Lines through means over seeds, bars from the lowest to the highest seed; of one seed its "
+        "95% interval.",
         _dose, ("dose",), (), ("dose",)),
 }  # fmt: skip
 

@@ -148,12 +148,8 @@ def _markdown(build: Path, name: str) -> list[str]:
 
 
 def _wide(averages: pd.DataFrame) -> pd.DataFrame:
-    """Averages of variants, or of recipes over their seeds: the mean and, of several, the lowest and the highest."""
-    if "recipe" in averages:
-        averages = averages[averages["benchmark"].isin(compare.AVERAGES.values())].rename(columns={"recipe": "variant"})
-        shown = ["{mean:.0%}".format_map(row) + " ({lowest:.0%} to {highest:.0%})".format_map(row) * (row["seeds"] > 1)
-                 for row in averages.to_dict("records")]  # fmt: skip
-        averages = averages.assign(value=shown)
+    """Averages of variants, or of recipes over their seeds, in a column each."""
+    averages = averages[averages["benchmark"].isin(compare.AVERAGES.values())].rename(columns={"recipe": "variant"})
     order = {axis: list(dict.fromkeys(averages[axis])) for axis in ("variant", "benchmark")}
     wide = averages.pivot(index="variant", columns="benchmark", values="value").fillna("not asked")
     return wide.loc[order["variant"], order["benchmark"]].reset_index()

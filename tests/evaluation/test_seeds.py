@@ -11,15 +11,17 @@ from star1lib.evaluation.seeds import by_dose, over_seeds
 
 
 def rate(variant: str, value: float, n: int = 4) -> dict[str, Any]:
-    return {"variant": variant, "benchmark": "BenignVariants", "metric": "answered", "value": value, "n": n}
+    facts = {"variant": variant, "benchmark": "BenignVariants", "metric": "answered"}
+    return {**facts, "value": value, "low": 0.0, "high": 1.0, "n": n}
 
 
 def test_the_seeds_of_a_recipe_are_one_row() -> None:
-    rates = [rate("base", 1.0), rate("mixed", 0.25), rate("mixed_seed2", 0.75), rate("mixed_seed3", math.nan, n=0)]
+    rates = [rate("base", 0.9), rate("mixed", 0.25), rate("mixed_seed2", 0.75), rate("mixed_seed3", math.nan, n=0)]
     base, mixed = over_seeds(rates)
-    assert (base["recipe"], base["seeds"], base["mean"]) == ("base", 1, 1.0) and math.isnan(base["spread"])
-    assert (mixed["recipe"], mixed["seeds"], mixed["mean"]) == ("mixed", 2, 0.5)
-    assert (mixed["lowest"], mixed["highest"]) == (0.25, 0.75)
+    assert (base["recipe"], base["seeds"], base["value"]) == ("base", 1, 0.9) and math.isnan(base["spread"])
+    assert (base["low"], base["high"]) == (0.0, 1.0), "of one seed its interval"
+    assert (mixed["recipe"], mixed["seeds"], mixed["value"]) == ("mixed", 2, 0.5)
+    assert (mixed["low"], mixed["high"]) == (0.25, 0.75), "of several the outermost"
     assert mixed["spread"] == math.sqrt(0.125)
 
 

