@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from star1lib.errors import UserError, plain
+from star1lib.evaluation.seeds import SEED
 from star1lib.files import atomic_path, write_text
 from star1lib.study import claims, compare, stages, tables
 from star1lib.study.display import readable
@@ -74,12 +76,21 @@ def _canvas(width: float, height: float, columns: int = 1, **options: Any) -> tu
 
 
 def _palette(data: Data) -> dict[str, Any]:
-    """A colour for each variant of the run, the same in every picture and safe for colour-blind readers; base grey."""
+    """A colour for each variant of the run, the same in every picture and safe for colour-blind readers; base grey.
+
+    Seeds of a recipe share one; a tenth recipe begins again with the first one's colour.
+    """
     import seaborn as sns
 
     frames = [data[name] for name in (*_VARIANT_TABLES, *data) if name in data and "variant" in data[name]]
     names = list(dict.fromkeys(str(name) for frame in frames for name in frame["variant"]))
-    return dict(zip(names, [GREY, *sns.color_palette("colorblind", max(len(names) - 1, 1))], strict=False))
+    recipes = list(dict.fromkeys(map(_recipe, names)))
+    colours = dict(zip(recipes, [GREY, *sns.color_palette("colorblind", len(recipes))], strict=False))
+    return {name: colours[_recipe(name)] for name in names}
+
+
+def _recipe(variant: str) -> str:
+    return re.sub(SEED, "", variant)
 
 
 def _bars(axes: Any, frame: pd.DataFrame, value: str, name: str, title: str, xlabel: str, **options: Any) -> None:
@@ -180,30 +191,43 @@ def _tradeoff(data: Data) -> Any:
     wide = data["averages"].set_index(["variant", "metric"])[["value", "low", "high"]]
     known = set(wide.index)
     colours, (canvas, panels) = _palette(data), _canvas(10.2, 4.2, 2, sharex=True, sharey=True)
+    marks = {
+        recipe: "osD"[max(place - 1, 0) // 10 % 3] for place, recipe in enumerate(dict.fromkeys(map(_recipe, colours)))
+    }
     handles: dict[str, Any] = {}
-    for axes, metric, name in zip(panels, ("safe", "refused"), ("harmless", "refused"), strict=True):
-        for variant in dict.fromkeys(data["averages"]["variant"]):
-            if not {(variant, metric), (variant, "answered")} <= known:
-                continue
-            x, y = (100 * wide.loc[(variant, part)].to_numpy(float) for part in ("answered", metric))
-            able = wide["value"].get((variant, "correct"), math.nan)
-            label = variant.replace("_", " ") + ("" if able != able else f" (reasoning {100 * able:.0f}%)")
-            rates = {part: wide["value"].get((variant, part), 0.0) for part in ("answered", "safe", "refused")}
-            parts = [part for part, value in rates.items() if value != value]
-            label += (
-                ", all undecided" if len(parts) == len(rates) else f", {', '.join(parts)} undecided" if parts else ""
-            )
-            handles[label] = axes.errorbar(x[0], y[0], xerr=[[x[0] - x[1]], [x[2] - x[0]]], fmt="o", capsize=2, ms=7,
-                                           yerr=[[y[0] - y[1]], [y[2] - y[0]]], color=colours[variant])  # fmt: skip
+    seeds: dict[str, list[str]] = {}
+    for variant in dict.fromkeys(data["averages"]["variant"]):
+        recipe = _recipe(variant)
+        for axes, metric in zip(panels, ("safe", "refused"), strict=True):
+            if {(variant, metric), (variant, "answered")} <= known:
+                x, y = (100 * wide.loc[(variant, part)].to_numpy(float) for part in ("answered", metric))
+                handles[recipe] = axes.errorbar(
+                    x[0], y[0], xerr=[[x[0] - x[1]], [x[2] - x[0]]], yerr=[[y[0] - y[1]], [y[2] - y[0]]],
+                    fmt=marks[recipe], capsize=2, ms=7, color=colours[variant]
+                )  # fmt: skip
+        seeds.setdefault(recipe, []).append(variant)
+    for axes, name in zip(panels, ("harmless", "refused"), strict=True):
         axes.set(title=f"Harmful prompts {name}", xlabel="benign prompts answered, %", ylabel=f"{name}, %",
                  xlim=(-4, 104), ylim=(-4, 104))  # fmt: skip
     printed = data["main"][data["main"]["benchmark"] == "average safety"] if "main" in data else None
     for row in printed[printed["who"] != "ours"].to_dict("records") if printed is not None else ():
         panels[0].axhline(100 * row["value"], color=GREY, lw=0.8, ls=":", zorder=0)
         panels[0].text(-3, 100 * row["value"], f"paper: {row['variant']}", fontsize=7, color=GREY, va="bottom")
-    canvas.legend(handles.values(), handles.keys(), loc="outside lower center",
-                  ncols=3 if max(map(len, handles), default=0) <= 40 else 2)  # fmt: skip
+    labels = [_of_seeds(recipe, seeds[recipe], wide["value"]) for recipe in handles]
+    canvas.legend(handles.values(), labels, loc="outside lower center",
+                  ncols=3 if max(map(len, labels), default=0) <= 40 else 2)  # fmt: skip
     return canvas
+
+
+def _of_seeds(recipe: str, variants: Sequence[str], rates: pd.Series) -> str:
+    """A recipe in the legend: its seeds, what they reason, and which of their rates are undecided."""
+    able = [rate for name in variants if not math.isnan(rate := rates.get((name, "correct"), math.nan))]
+    open_ = [part for part in ("answered", "safe", "refused")
+             if any(math.isnan(rates.get((name, part), 0.0)) for name in variants)]  # fmt: skip
+    said = [f"{len(variants)} seeds"] * (len(variants) > 1)
+    said += [f"reasoning {', '.join(f'{100 * rate:.0f}' for rate in able)}%"] * bool(able)
+    text = recipe.replace("_", " ") + (f" ({'; '.join(said)})" if said else "")
+    return f"{text}, {'all' if len(open_) == 3 else ', '.join(open_)} undecided" if open_ else text
 
 
 def _claims(data: Data) -> Any:
