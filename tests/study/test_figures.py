@@ -108,15 +108,12 @@ def test_ours_stand_beside_the_printed_numbers(out: Path) -> None:
     assert "+40 points | +10 points [-20, +40] | 9 | undecided at this n" in text
 
 
-@pytest.mark.parametrize("name", ["mini", "star1"])
+@pytest.mark.parametrize("name", ["mini", "doses"])
 def test_published_results_of_any_age_still_draw(
     repository: Path, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(figures, "_FORMATS", {".svg": {}})
-    published = repository / "figures" / name / "tables"
-    if not published.is_dir():
-        pytest.skip("not published yet")
-    shutil.copytree(published, tmp_path / "build" / name / "tables")
+    shutil.copytree(repository / "figures" / name / "tables", tmp_path / "build" / name / "tables")
     drawn = {path.stem for path in figures.draw_all(name, tmp_path)}
     assert {"tradeoff", "table1", "safety", "over_refusal", "decontamination", "pipeline"} <= drawn
 
