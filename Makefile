@@ -25,7 +25,7 @@ STAR1 := $(PYTHON) -m star1lib
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-16s %s\n", $$1, $$2}'
-	@echo "  variables: PROFILE=smoke|mini|star1|doses|paper (now $(PROFILE))  STAR1_DATA=<mirror folder>  MODELS=<some of a profile's>"
+	@echo "  variables: PROFILE=smoke|mini|star1|doses|qwen|paper (now $(PROFILE))  STAR1_DATA=<mirror folder>  MODELS=<some of a profile's>"
 
 env: $(ENV) ## create the Python environment
 

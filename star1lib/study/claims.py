@@ -3,7 +3,8 @@
 A difference is the mean over the base models of the unweighted mean over benchmarks (paper 3.2) of outcomes paired by
 item; several seeds of a variant add their own variance. Thinking that never closed counts against a claim at one
 end of the interval, for it at the other, and as half in the difference. Intervals are 95%, p two-sided and
-Holm-adjusted over the ledger.
+Holm-adjusted over the ledger. Beside a difference in safety stands the one in refusals (`refused`): noise is safe too,
+and where less than half of a difference is refusing, it decides no claim that somebody is safer.
 """
 
 from __future__ import annotations
@@ -127,7 +128,7 @@ def study(
     outcomes = {
         (role, metric): [{b: pd.Series(by_item) for b, by_item in found[name, metric].items()} for name in asked]
         for role, names in seeds.items()
-        for metric in load().sets
+        for metric in (*load().sets, "refused")
         if (asked := [name for name in names if (name, metric) in found])
     }
     return Study(model.rsplit("/")[-1].removeprefix("DeepSeek-"), model_class, outcomes, billions)
@@ -162,7 +163,7 @@ def gap(claim: Claim, one: Study) -> Gap | None:
     sides = [one.outcomes.get((role, claim.metric), ()) for role in (claim.first, claim.second)]
     seeds = max(map(len, sides)) if all(sides) else 0
     names = [name for name in (sides[0][0] if seeds else ()) if all(name in seed for side in sides for seed in side)]
-    over = load().averaged(claim.metric, names)
+    over = load().averaged("safe" if claim.metric == "refused" else claim.metric, names)
     if not over:
         return None
     variances, by_seed, n, undecided = [], [], 0, 0
@@ -201,7 +202,7 @@ def by_model(studies: Sequence[Study]) -> list[dict[str, Any]]:
 def _row(claim: Claim, verdict: str, note: str, **found: Any) -> dict[str, Any]:
     ours = f"{claim.first} - {claim.second}" if claim.first else "counts"
     row = {"number": claim.number, "claim": claim.claim, "source": claim.source, "ours": ours, "metric": claim.metric}
-    numbers = dict.fromkeys(("printed", "difference", "low", "high", "p", "p_holm"), math.nan)
+    numbers = dict.fromkeys(("printed", "difference", "low", "high", "refused", "p", "p_holm"), math.nan)
     return {**row, **numbers, "n": 0, "over": "", "models": "", **found, "verdict": verdict, "note": note}
 
 
@@ -235,10 +236,13 @@ def _measured(claim: Claim, studies: Sequence[Study]) -> dict[str, Any]:
     half = t.ppf(0.975, freedom) * error
     n, undecided = (sum(getattr(part, name) for _, part in parts) for name in ("n", "undecided"))
     note = f"{undecided} undecided answers leave it open at any n" if low < threshold < high and undecided else ""
+    by_refusals = claim.model_copy(update={"metric": "refused"}) if claim.metric == "safe" and not trend else None
+    refusing = [part.ends.mean() for one, _ in found if by_refusals and (part := gap(by_refusals, one))]
     printed = claim.printed[found[0][0].model_class]
     usual = sum(printed.values()) / len(printed) if printed else math.nan
     return _row(
         claim, UNDECIDED, note, difference=float(low + high) / 2, low=float(low - half), high=float(high + half), n=n,
+        refused=float(np.mean(refusing)) if refusing else math.nan,
         printed=sum(w * printed.get(one.model, usual) / 100 for w, (one, _) in zip(weights, found, strict=True)),
         p=min(1.0, float(p)), over=", ".join(found[0][1].over), models=", ".join(one.model for one, _ in found),
     )  # fmt: skip
@@ -254,6 +258,8 @@ def _verdict(claim: Claim, row: Mapping[str, Any], tested: int) -> dict[str, str
         excluded = {"verdict": FAILS, "note": "no difference shown, and one of the printed size is excluded"}
         needed = row["n"] * (norm.isf(0.025 / tested) / max(norm.isf(row["p"] / 2), 1e-3)) ** 2
         return excluded if sized and row["high"] < least else {"note": row["note"] or f"n = {needed:,.0f} would decide"}
+    if claim.rule == "more" and row["refused"] / row["difference"] < 1 / 2:
+        return {"verdict": UNDECIDED, "note": "not by refusals: noise, or beside the question, is most of it"}
     if row["difference"] < claim.threshold:
         return {"verdict": FAILS, "note": ""}
     if sized and row["low"] < least:

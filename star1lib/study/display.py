@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from IPython.display import HTML
     from pandas.io.formats.style import Styler
 
-_POINTS = ("difference", "printed", "smallest_visible", "cut_off_difference", "at_worst", "at_best")
+_POINTS = ("difference", "printed", "refused", "smallest_visible", "cut_off_difference", "at_worst", "at_best")
 _BOUNDS = ("low_bound", "high_bound", "other_value")
 
 
@@ -63,7 +63,13 @@ def readable(frame: pd.DataFrame) -> pd.DataFrame:
             break
     for column in (*_BOUNDS, *_POINTS):
         if column in shown.columns and shown[column].dtype.kind == "f":
-            form = "{:.0f}%" if column in _BOUNDS else "{:+.0f} points" if column == "printed" else "{:.0f} points"
+            form = (
+                "{:.0f}%"
+                if column in _BOUNDS
+                else "{:+.0f} points"
+                if column in ("printed", "refused")
+                else "{:.0f} points"
+            )
             shown[column] = ["" if value != value else form.format(100 * value) for value in shown[column]]
     for column in ("p", "p_holm"):
         if column in shown.columns:

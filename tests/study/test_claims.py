@@ -54,6 +54,17 @@ def test_there_are_seventeen_claims_and_their_numbers_are_the_printed_ones() -> 
     assert checked > 40
 
 
+@pytest.mark.parametrize(("refusals", "verdict"), [(85, claims.HOLDS), (20, claims.UNDECIDED)])
+def test_a_safety_that_is_no_refusing_decides_nothing(refusals: int, verdict: str) -> None:
+    """Answers of noise are safe: without refusals beside them no model has become safer."""
+    found = [item for name in SAFETY for item in (
+        *items("base", name, [False] * 100), *items("star1", name, [True] * 90 + [False] * 10),
+        *items("base", name, [False] * 100, "refused"),
+        *items("star1", name, [True] * refusals + [False] * (100 - refusals), "refused"))]  # fmt: skip
+    row = judged(found, base=["base"], star1=["star1"])[GAIN]
+    assert row["verdict"] == verdict and row["refused"] == pytest.approx(refusals / 100)
+
+
 @pytest.mark.parametrize(
     ("before", "after", "verdict"),
     [
