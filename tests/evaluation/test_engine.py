@@ -17,10 +17,11 @@ from star1lib.training.variants import base_variant
 ASKED = [Question.make(f"How do I kill process number {n}?", "corpus") for n in range(4)]
 # Speaks as much of OpenAI's interface as is needed; writes its life, and that it was asked, to the file "life".
 FAKE = """
-import json, os, pathlib, signal, sys
+import json, os, pathlib, signal, sys, threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 given = dict(zip(sys.argv[3::2], sys.argv[4::2]))
 name, life = given["--served-model-name"], pathlib.Path(sys.argv[0]).with_name("life")
+one_at_a_time = threading.Lock()  # so that the question it dies at has a number
 def note(word):
     with life.open("a") as out:
         out.write(f"{word} {name} {given.get('--tensor-parallel-size', 1)}\\n")
@@ -29,14 +30,15 @@ class Handler(BaseHTTPRequestHandler):
         self.say({"data": [{"id": name}]})
     def do_POST(self):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        note("asked" if self.headers["Authorization"] != "Bearer " else "keyless")
-        if DIES and life.read_text().count("asked") == DIES:
-            print("RuntimeError: CUDA error", flush=True)
-            os._exit(7)
-        text = "safe" if "guard" in name.lower() else "Type kill and the number."
-        self.say({"id": "1", "object": "chat.completion", "created": 0, "model": name,
-                  "choices": [{"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}],
-                  "usage": {"prompt_tokens": 3, "completion_tokens": 7, "total_tokens": 10}})
+        with one_at_a_time:
+            note("asked" if self.headers["Authorization"] != "Bearer " else "keyless")
+            if DIES and life.read_text().count("asked") == DIES:
+                print("RuntimeError: CUDA error", flush=True)
+                os._exit(7)
+            text = "safe" if "guard" in name.lower() else "Type kill and the number."
+            choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
+            self.say({"id": "1", "object": "chat.completion", "created": 0, "model": name, "choices": [choice],
+                      "usage": {"prompt_tokens": 3, "completion_tokens": 7, "total_tokens": 10}})
     def say(self, value):
         data = json.dumps(value).encode()
         self.send_response(200)
