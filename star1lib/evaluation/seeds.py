@@ -13,6 +13,11 @@ SEED = r"_seed\d+$"
 _DOSE = re.compile(r"([a-z]+)_([0-9.]+(?:e[+-]?[0-9]+)?)")
 
 
+def recipe_of(variant: str) -> str:
+    """The recipe of a variant, of whatever seed."""
+    return re.sub(SEED, "", variant)
+
+
 def by_dose(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """The rows of :func:`over_seeds` whose recipe is called `<sweep>_<dose>` (`share_25`, `rate_1e-5`), with both."""
     named = [(row, found) for row in rows if (found := _DOSE.fullmatch(row["recipe"]))]
@@ -29,8 +34,7 @@ def over_seeds(rates: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     groups: dict[tuple[str, str, str], list[Mapping[str, Any]]] = {}
     for row in rates:
         if row["n"]:
-            recipe = re.sub(SEED, "", row["variant"])
-            groups.setdefault((recipe, row["benchmark"], row["metric"]), []).append(row)
+            groups.setdefault((recipe_of(row["variant"]), row["benchmark"], row["metric"]), []).append(row)
     return [
         _over(rows, recipe=recipe, benchmark=name, metric=metric) for (recipe, name, metric), rows in groups.items()
     ]

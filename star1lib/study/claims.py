@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import difflib
 import math
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -23,6 +22,7 @@ from pydantic import Field
 
 from star1lib import stats
 from star1lib.errors import UserError
+from star1lib.evaluation.seeds import recipe_of
 from star1lib.records import ItemResult, Metric, Record
 
 if TYPE_CHECKING:
@@ -66,8 +66,10 @@ class Ledger(Record):
     def averaged(self, metric: str, names: Iterable[str]) -> list[str]:
         """Which of the benchmarks `names` are averaged: the paper's where they are all there, else those at hand.
 
-        A benchmark that the paper asks for another metric (XSTest's harmful half) is never among them.
+        A benchmark that the paper asks for another metric (XSTest's harmful half) is never among them. Refusals are
+        averaged over the sets of safety.
         """
+        metric = "safe" if metric == "refused" else metric
         foreign = {name for other, sets in self.sets.items() if other != metric for name in sets}
         at_hand = [name for name in dict.fromkeys(names) if name not in foreign]
         papers = self.sets.get(metric, [])
@@ -123,7 +125,7 @@ def study(
         for name in names:
             _known(name, variants, "variant")
     # The seeds of a recipe are variants of its name and `_seed<n>`.
-    seeds = {role: [v for v in variants if re.sub(r"_seed\d+$", "", v) in names or v in names]
+    seeds = {role: [v for v in variants if recipe_of(v) in names or v in names]
              for role, names in played_by.items()}  # fmt: skip
     outcomes = {
         (role, metric): [{b: pd.Series(by_item) for b, by_item in found[name, metric].items()} for name in asked]
@@ -163,7 +165,7 @@ def gap(claim: Claim, one: Study) -> Gap | None:
     sides = [one.outcomes.get((role, claim.metric), ()) for role in (claim.first, claim.second)]
     seeds = max(map(len, sides)) if all(sides) else 0
     names = [name for name in (sides[0][0] if seeds else ()) if all(name in seed for side in sides for seed in side)]
-    over = load().averaged("safe" if claim.metric == "refused" else claim.metric, names)
+    over = load().averaged(claim.metric, names)
     if not over:
         return None
     variances, by_seed, n, undecided = [], [], 0, 0

@@ -156,7 +156,7 @@ def averages(items: Sequence[ItemResult], seed: int) -> list[dict[str, Any]]:
         variants = list(dict.fromkeys(item.variant for item in mine))
         asked = [{item.benchmark for item in mine if item.variant == variant} for variant in variants]
         common = sorted(set.intersection(*asked)) if asked else []
-        shared = claims.load().averaged("safe" if metric == "refused" else metric, common)
+        shared = claims.load().averaged(metric, common)
         for variant in variants:
             groups = {
                 name: [item.value for item in mine if item.variant == variant and item.benchmark == name]

@@ -63,13 +63,8 @@ def readable(frame: pd.DataFrame) -> pd.DataFrame:
             break
     for column in (*_BOUNDS, *_POINTS):
         if column in shown.columns and shown[column].dtype.kind == "f":
-            form = (
-                "{:.0f}%"
-                if column in _BOUNDS
-                else "{:+.0f} points"
-                if column in ("printed", "refused")
-                else "{:.0f} points"
-            )
+            sign = "+" if column in ("printed", "refused") else ""
+            form = "{:.0f}%" if column in _BOUNDS else f"{{:{sign}.0f}} points"
             shown[column] = ["" if value != value else form.format(100 * value) for value in shown[column]]
     for column in ("p", "p_holm"):
         if column in shown.columns:

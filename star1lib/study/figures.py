@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import math
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from star1lib.errors import UserError, plain
-from star1lib.evaluation.seeds import SEED
+from star1lib.evaluation.seeds import recipe_of
 from star1lib.files import atomic_path, write_text
 from star1lib.study import claims, compare, stages, tables
 from star1lib.study.display import readable
@@ -78,19 +77,15 @@ def _canvas(width: float, height: float, columns: int = 1, **options: Any) -> tu
 def _palette(data: Data) -> dict[str, Any]:
     """A colour for each variant of the run, the same in every picture and safe for colour-blind readers; base grey.
 
-    Seeds of a recipe share one; a tenth recipe begins again with the first one's colour.
+    Seeds of a recipe share one; an eleventh trained recipe begins again with the first one's.
     """
     import seaborn as sns
 
     frames = [data[name] for name in (*_VARIANT_TABLES, *data) if name in data and "variant" in data[name]]
     names = list(dict.fromkeys(str(name) for frame in frames for name in frame["variant"]))
-    recipes = list(dict.fromkeys(map(_recipe, names)))
+    recipes = list(dict.fromkeys(map(recipe_of, names)))
     colours = dict(zip(recipes, [GREY, *sns.color_palette("colorblind", len(recipes))], strict=False))
-    return {name: colours[_recipe(name)] for name in names}
-
-
-def _recipe(variant: str) -> str:
-    return re.sub(SEED, "", variant)
+    return {name: colours[recipe_of(name)] for name in names}
 
 
 def _bars(axes: Any, frame: pd.DataFrame, value: str, name: str, title: str, xlabel: str, **options: Any) -> None:
@@ -192,12 +187,13 @@ def _tradeoff(data: Data) -> Any:
     known = set(wide.index)
     colours, (canvas, panels) = _palette(data), _canvas(10.2, 4.2, 2, sharex=True, sharey=True)
     marks = {
-        recipe: "osD"[max(place - 1, 0) // 10 % 3] for place, recipe in enumerate(dict.fromkeys(map(_recipe, colours)))
+        recipe: "osD"[max(place - 1, 0) // 10 % 3]
+        for place, recipe in enumerate(dict.fromkeys(map(recipe_of, colours)))
     }
     handles: dict[str, Any] = {}
     seeds: dict[str, list[str]] = {}
     for variant in dict.fromkeys(data["averages"]["variant"]):
-        recipe = _recipe(variant)
+        recipe = recipe_of(variant)
         for axes, metric in zip(panels, ("safe", "refused"), strict=True):
             if {(variant, metric), (variant, "answered")} <= known:
                 x, y = (100 * wide.loc[(variant, part)].to_numpy(float) for part in ("answered", metric))

@@ -23,7 +23,7 @@ from pydantic import Field, ValidationError, field_validator
 from star1lib import policies
 from star1lib.errors import UserError
 from star1lib.evaluation.benchmarks import REGISTRY
-from star1lib.evaluation.seeds import SEED
+from star1lib.evaluation.seeds import SEED, recipe_of
 from star1lib.evaluation.settings import Evaluation
 from star1lib.files import parse_record, plain_name
 from star1lib.models import pins, roles
@@ -336,7 +336,7 @@ def _variants(build: Profile, where: Path) -> dict[str, Any]:
 def _check_made(names: Iterable[str], made: Collection[str], place: str) -> None:
     """Whether somebody makes the named variants, of whatever seed and with whatever switch (`star1_seed1+zero`)."""
     for name in names:
-        if re.sub(SEED, "", name.partition("+")[0]) not in made:
+        if recipe_of(name.partition("+")[0]) not in made:
             _refuse(place, f"no variant '{name}'; {_meant(name, sorted(made))}"[:-1])
 
 
