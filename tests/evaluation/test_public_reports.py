@@ -16,6 +16,7 @@ from types import ModuleType
 
 import pytest
 
+from star1lib.collection import readers
 from star1lib.evaluation.benchmarks import equality, extract
 from star1lib.evaluation.sandbox import confine
 from star1lib.evaluation.sandbox.code import checks, read_code
@@ -110,6 +111,10 @@ def shared_cases(path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
         (said := extract.math_text(answer.thought.answer)) is not None
         and equality.same_math(answer.question.meta["answer"], said)
     ]
+    curried = ModuleType("readers")  # a reader took its columns before its file
+    curried.__dict__.update(vars(readers))
+    curried.column = lambda name, *meta: lambda file: readers.column(file, name, meta)
+    alias("readers", curried)
     alias("tasks.math500", math500)
     monkeypatch.setattr(sys.modules["star1lib.tasks"], "math500", math500, raising=False)
     spec = importlib.util.spec_from_file_location("public_reports", path)
