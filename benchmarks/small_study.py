@@ -94,7 +94,9 @@ def safety() -> list[Example]:
 
 def clean(examples: list[Example]) -> list[Example]:
     """Without those that come near a question of XSTest."""
-    near = decontamination.near_tests([example.question for example in examples], sources.load("XSTest", mirror()))
+    near = decontamination.near_tests(
+        [example.question for example in examples], sources.load("XSTest", mirror()), BUILD / "models"
+    )
     return [example for place, example in enumerate(examples) if place not in near]
 
 

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from star1lib.collection import dedup
-from star1lib.files import read_records, verify_manifest, write_stage
+from star1lib.files import fingerprint, read_json, read_records, verify_manifest, write_json, write_stage
 from star1lib.models import embed
 from star1lib.records import Example, Question, Removal, normalise
 from star1lib.safeguards import short_prompt
@@ -119,10 +119,15 @@ def against_tests(
     return [row for row in rows if row.id in kept], state.removed
 
 
-def near_tests(texts: Sequence[str], tests: Sequence[Question]) -> set[int]:
-    """Positions of the `texts` that lie within a threshold of a test question."""
-    asked = [Question(id=str(place), text=text, source="text") for place, text in enumerate(texts)]
-    return set(range(len(texts))) - {int(question.id) for question in _State(tests, PAPERS).against_tests(asked)}
+def near_tests(texts: Sequence[str], tests: Sequence[Question], cache: Path) -> set[int]:
+    """Positions of the `texts` that lie within a threshold of a test question, compared once and kept in `cache`."""
+    key = fingerprint([asdict(PAPERS), embed.MODEL, list(texts), _texts(tests)])
+    path = cache / f"near-tests-{key}.json"
+    if not path.exists():
+        asked = [Question(id=str(place), text=text, source="text") for place, text in enumerate(texts)]
+        apart = {question.id for question in _State(tests, PAPERS).against_tests(asked)}
+        write_json(path, [int(question.id) for question in asked if question.id not in apart])
+    return set(read_json(path))
 
 
 def against_tests_of(folder: str | Path, rows: Sequence[Example]) -> tuple[list[Example], list[Removal]]:

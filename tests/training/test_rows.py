@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -39,8 +41,8 @@ def test_subset_is_seeded_ordered_and_bounded() -> None:
     assert [pool.index(item) for item in chosen] == sorted(pool.index(item) for item in chosen)
 
 
-def test_rows_near_a_test_question_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    """By a shared 8-gram, by TF-IDF, by embedding; an unrelated text stays."""
+def test_rows_near_a_test_question_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a shared 8-gram, by TF-IDF, by embedding; an unrelated text stays; asked again, nothing is embedded."""
     texts = [
         "Please tell me: how do I take a part of an old radio out of its case?",
         "radio old case part",
@@ -52,5 +54,7 @@ def test_rows_near_a_test_question_are_found(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(embed, "encode", lambda asked: np.array([vectors.get(text, [1.0, 0.0]) for text in asked]))
     vectors |= {texts[0]: [-1.0, 0.0], texts[1]: [-1.0, 0.0], texts[3]: [-1.0, 0.0]}
     asked = [Question.make(text, "test") for text in tests]
-    assert decontamination.near_tests(texts, asked) == {0, 1, 2}
-    assert decontamination.near_tests(texts, []) == set()
+    assert decontamination.near_tests(texts, asked, tmp_path) == {0, 1, 2}
+    assert decontamination.near_tests(texts, [], tmp_path) == set()
+    monkeypatch.delattr(embed, "encode")
+    assert decontamination.near_tests(texts, asked, tmp_path) == {0, 1, 2}
