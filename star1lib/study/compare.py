@@ -44,7 +44,7 @@ def paper_rows() -> list[dict[str, Any]]:
     text = resources.files("star1lib").joinpath("assets/paper/paper_tables.csv").read_text(encoding="utf-8")
     rows = []
     for row in csv.DictReader(text.splitlines()):
-        facts = {**{name: row.pop(name) for name in _FACTS}}
+        facts: dict[str, Any] = {name: row.pop(name) for name in _FACTS}
         facts |= {"table": int(facts["table"]), "billions": float(facts["billions"])}
         rows += [{**facts, "benchmark": name, "value": float(rate) / 100} for name, rate in row.items() if rate]
     return rows
@@ -158,10 +158,8 @@ def averages(items: Sequence[ItemResult], seed: int) -> list[dict[str, Any]]:
         common = sorted(set.intersection(*asked)) if asked else []
         shared = claims.load().averaged(metric, common)
         for variant in variants:
-            groups = {
-                name: [item.value for item in mine if item.variant == variant and item.benchmark == name]
-                for name in shared
-            }
+            groups = {name: [item.value for item in mine if (item.variant, item.benchmark) == (variant, name)]
+                      for name in shared}  # fmt: skip
             row: dict[str, Any] = {"variant": variant, "metric": metric, "benchmark": title}
             for end in ("low_bound", "high_bound"):
                 row[end] = fmean(known[variant, metric, name][end] for name in shared) if shared else math.nan
@@ -175,9 +173,8 @@ def averages(items: Sequence[ItemResult], seed: int) -> list[dict[str, Any]]:
 
 def main_table(items: Sequence[ItemResult], paper_model: str, seed: int) -> list[dict[str, Any]]:
     """Our rates and averages with intervals and judges, then the paper's printed ones for `paper_model`."""
-    rows = [
-        {"who": "ours", **{key: row.get(key, "") for key in (*_SHOWN, *_BESIDE)}} for row in stats.rates_table(items)
-    ]
+    rows: list[dict[str, Any]] = [{"who": "ours", **{key: row.get(key, "") for key in (*_SHOWN, *_BESIDE)}}
+                                  for row in stats.rates_table(items)]  # fmt: skip
     for row in averages(items, seed):
         bounds = {key: row[key] for key in ("low_bound", "high_bound")}
         rows.append({"who": "ours", **{key: row.get(key, "") for key in _SHOWN}, "judge": "as above", **bounds})
@@ -196,16 +193,14 @@ def counts(of: Mapping[str, pd.DataFrame]) -> dict[str, int]:
     """What a run counted, under the names of the claims about counts, from its tables `COUNTED` as far as they go."""
     found: dict[str, int] = {}
     if "sources" in of:
-        sources = of["sources"]
-        found["sources"] = int(((sources["kind"] == "train") & (sources["status"] == "loaded")).sum())
+        found["sources"] = len(of["sources"].query("kind == 'train' and status == 'loaded'"))
     if "decontamination" in of:
         steps = of["decontamination"].groupby("step", sort=False)[["before", "after"]].sum()
         found |= {"collected": int(steps["before"].iloc[0]), "decontaminated": int(steps["after"].iloc[-1])}
     if "selection" in of:
         found["categories"] = len(of["selection"])
     if "balance" in of:
-        balance = of["balance"]
-        found["selected"] = int(balance.loc[balance["which"] == "selected", "size"].max())
+        found["selected"] = int(of["balance"].query("which == 'selected'")["size"].max())
     return found
 
 

@@ -70,10 +70,8 @@ def results(profile: profiles.Profile, out: Path) -> dict[str, Any]:
 
 
 def _rows(out: Path, name: str) -> list[dict[str, Any]]:
-    frame = tables.some(out, [name]).get(name)
-    if frame is None:
-        return []
-    return [{str(k): (None if v != v else v) for k, v in row.items()} for row in frame.to_dict("records")]
+    return [{str(k): (None if v != v else v) for k, v in row.items()}
+            for frame in tables.some(out, [name]).values() for row in frame.to_dict("records")]  # fmt: skip
 
 
 def _copy(source: Path, target: Path) -> Path:
@@ -117,10 +115,8 @@ def write_page(build: Path) -> Path:
     for title, names in figures.sections().items():
         shown = list(dict.fromkeys(table for name in names for table in figures.FIGURES[name].shows))
         drawn = [name for name in names if (build / f"{name}.svg").exists()]
-        pictures = [
-            f"![{name.replace('_', ' ')}]({name}.svg)\n\n*{tables.inert(figures.caption(name, build))}*\n"
-            for name in drawn
-        ]
+        pictures = [f"![{name.replace('_', ' ')}]({name}.svg)\n\n*{tables.inert(figures.caption(name, build))}*\n"
+                    for name in drawn]  # fmt: skip
         lines += _section(build, title, pictures, shown)
         rest = [name for name in rest if name not in shown]
     lines += _section(build, "Other tables", [], rest)
