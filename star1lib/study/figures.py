@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from html import escape
@@ -101,12 +101,11 @@ def _bars(axes: Any, frame: pd.DataFrame, value: str, name: str, title: str, xla
     axes.margins(x=0.12)
 
 
-def _paper(**wanted: Any) -> pd.DataFrame:
-    """The printed numbers with these facts, rates in points."""
+def _paper(number: int) -> pd.DataFrame:
+    """A printed table, rates in points."""
     import pandas as pd
 
-    rows = [row for row in compare.paper_rows() if all(row[name] == value for name, value in wanted.items())]
-    frame = pd.DataFrame(rows)
+    frame = pd.DataFrame([row for row in compare.paper_rows() if row["table"] == number])
     return frame.assign(value=100 * frame["value"])
 
 
@@ -115,7 +114,7 @@ def _gain(data: Data) -> Any:
     import pandas as pd
     import seaborn as sns
 
-    printed = _paper(table=1).pivot(index=["billions", "model", "benchmark"], columns="role", values="value")
+    printed = _paper(1).pivot(index=["billions", "model", "benchmark"], columns="role", values="value")
     ours = data.get("claims_by_model", pd.DataFrame(columns=["models", "ours", "metric"]))
     names = list(dict.fromkeys([*ours["models"], *printed.index.get_level_values("model")]))
     canvas, panels = _canvas(11, 3.6, 2)
@@ -143,7 +142,7 @@ def _paper_table(number: int, data: Data) -> pd.DataFrame:
     import pandas as pd
 
     columns = ["model", "variant", "benchmark", "value", "low", "high"]
-    printed = _paper(table=number).rename(columns={"label": "variant"}).reindex(columns=columns)
+    printed = _paper(number).rename(columns={"label": "variant"}).reindex(columns=columns)
     ours = data.get("main")
     if ours is None:
         return printed
@@ -475,10 +474,12 @@ def figure(name: str) -> Figure:
     return FIGURES[name]
 
 
-def sections() -> dict[str, list[str]]:
-    """The sections of the report in order, each with its figures."""
-    titles = dict.fromkeys(wanted.section for wanted in FIGURES.values())
-    return {title: [name for name, wanted in FIGURES.items() if wanted.section == title] for title in titles}
+def sections(out: Path, pictures: Path) -> Iterator[tuple[str, list[str], dict[str, pd.DataFrame]]]:
+    """The report's sections in order: title, its figures that `pictures` holds, its tables that the build has."""
+    for title in dict.fromkeys(wanted.section for wanted in FIGURES.values()):
+        mine = {name: wanted for name, wanted in FIGURES.items() if wanted.section == title}
+        drawn = [name for name in mine if (pictures / f"{name}.svg").exists()]
+        yield title, drawn, tables.some(out, [table for wanted in mine.values() for table in wanted.shows])
 
 
 def all_tables() -> list[str]:

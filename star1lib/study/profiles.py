@@ -9,10 +9,12 @@ A key that no notebook declares is an error here; papermill alone would only war
 from __future__ import annotations
 
 import ast
+import itertools
 import json
 import math
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections import ChainMap
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 
@@ -109,15 +111,13 @@ class Profile(Record):
     def of(self, name: str) -> Profile:
         """The profile as one of its models sees it; its name is that of the model's build, `<profile>/<model>`."""
         [own] = [one for one in self.models if one.folder == name]
-        sections = dict.fromkeys([*self.notebooks, *own.notebooks])
-        return self.model_copy(
-            update={
-                "name": f"{self.name}/{name}",
-                "common": _over({**self.common, "base_model": own.model}, own.common),
-                "notebooks": {key: _over(self.notebooks.get(key, {}), own.notebooks.get(key, {})) for key in sections},
-                "models": [],
-            }
-        )
+        both = dict.fromkeys([*self.notebooks, *own.notebooks])
+        return self.model_copy(update={
+            "name": f"{self.name}/{name}",
+            "common": _over({**self.common, "base_model": own.model}, own.common),
+            "notebooks": {key: _over(self.notebooks.get(key, {}), own.notebooks.get(key, {})) for key in both},
+            "models": [],
+        })  # fmt: skip
 
 
 class _OnceLoader(yaml.SafeLoader):
@@ -200,17 +200,17 @@ def check(profile: Profile, root: Path = Path()) -> None:
         if missing := [path for path in rows if not path.exists()]:
             raise UserError(f"{missing[0]}: not there; write its rows beside the policies or take out the `slug`.")
     declared = {stage.name: declared_parameters(root / stage.notebook) for stage in stages.STAGES}
-    everywhere: dict[str, Any] = {}
-    for parameters in declared.values():
-        everywhere = {**parameters, **everywhere}
+    everywhere = dict(sorted(ChainMap(*declared.values()).items()))
+    sections = [profile.common, *profile.notebooks.values()]
+    if reserved := [key for section in sections for key in section if key in RESERVED]:
+        _refuse(str(where), f"'{reserved[0]}' is set by the runner; remove it")
     for name, section in profile.notebooks.items():
         if name not in declared:
             _refuse(f"{where}: notebooks.{name}", f"no such notebook; {meant(name, declared)}")
         _check_section(section, declared[name], f"{where}: notebooks.{name}", "the notebook has no such parameter")
     _check_section(profile.common, everywhere, f"{where}: common", "no notebook has it")
-    for section in (profile.common, *profile.notebooks.values()):
-        for key, value in section.items():
-            _check_value(key, value, f"{where}: {key}")
+    for key, value in itertools.chain(*(section.items() for section in sections)):
+        _check_value(key, value, f"{where}: {key}")
     if not profile.models:
         _check_compared(profile, declared, where)
 
@@ -218,10 +218,8 @@ def check(profile: Profile, root: Path = Path()) -> None:
 def _check_section(given: Mapping[str, Any], declared: Mapping[str, Any], place: str, unknown: str) -> None:
     """Keys that a notebook has, with values of the types of its defaults."""
     for key, value in given.items():
-        if key in RESERVED:
-            _refuse(f"{place}.{key}", f"'{key}' is set by the runner; remove it")
         if key not in declared:
-            _refuse(f"{place}.{key}", f"{unknown}; {meant(key, sorted(declared))}")
+            _refuse(f"{place}.{key}", f"{unknown}; {meant(key, declared)}")
         _check_type(value, declared[key], f"{place}.{key}")
 
 
@@ -311,11 +309,14 @@ def _check_models(profile: Profile, where: Path) -> None:
     declared = {BASE, PLAIN}
     for build in profile.builds():
         declared |= set(_variants(build, where))
-    known = claims.load().roles()
-    for field, role, names in _played(profile):
-        if role not in known:
-            _refuse(f"{where}: {field}", f"no role '{role}'; {meant(role, known)}")
-        _check_made(names, declared, f"{where}: {field}")
+    known, by_kind = claims.load().roles(), profile.setting("11_figures", "claim_roles", {})
+    fields = {f"claim_roles.{kind}": played for kind, played in by_kind.items()}
+    fields["printed_roles"] = profile.setting("11_figures", "printed_roles", {})
+    for field, played in fields.items():
+        for role, names in played.items():
+            if role not in known:
+                _refuse(f"{where}: {field}", f"no role '{role}'; {meant(role, known)}")
+            _check_made(names, declared, f"{where}: {field}")
 
 
 def _variants(build: Profile, where: Path) -> dict[str, Any]:
@@ -335,25 +336,14 @@ def _check_made(names: Iterable[str], made: Collection[str], place: str) -> None
             _refuse(place, f"no variant '{name}'; {meant(name, sorted(made))}")
 
 
-def _played(profile: Profile) -> Iterator[tuple[str, str, list[str]]]:
-    """What the last notebook compares: the field, a role of the paper's claims, the variants that play it."""
-    last = profile.notebooks.get("11_figures", {})
-    by_kind = {f"claim_roles.{kind}": played for kind, played in last.get("claim_roles", {}).items()}
-    for field, played in {**by_kind, "printed_roles": last.get("printed_roles", {})}.items():
-        for role, names in played.items():
-            yield field, role, names
-
-
 def _check_compared(profile: Profile, declared: Mapping[str, Mapping[str, Any]], where: Path) -> None:
     """Variants that a notebook compares are ones that the profile makes, its notebooks' defaults included."""
-
-    def given(stage: str, key: str) -> Any:
-        return profile.notebooks.get(stage, {}).get(key, declared[stage].get(key, []))
-
-    made = {BASE, PLAIN, *(name for stage in declared for name in given(stage, "variants"))}
-    paired = [name for pair in given("09_thinking", "pairs") for name in pair]
-    _check_made(paired, made, f"{where}: 09_thinking.pairs ({profile.name})")
-    _check_made(given("08_data_quality", "beside"), made, f"{where}: 08_data_quality.beside ({profile.name})")
+    arms = [profile.setting(stage, "variants", declared[stage].get("variants", [])) for stage in declared]
+    made = {BASE, PLAIN, *itertools.chain(*arms)}
+    pairs = profile.setting("09_thinking", "pairs", declared["09_thinking"]["pairs"])
+    _check_made(itertools.chain(*pairs), made, f"{where}: 09_thinking.pairs ({profile.name})")
+    beside = profile.setting("08_data_quality", "beside", declared["08_data_quality"]["beside"])
+    _check_made(beside, made, f"{where}: 08_data_quality.beside ({profile.name})")
 
 
 def _priced(profile: Profile) -> dict[str, Any]:

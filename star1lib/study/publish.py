@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import datetime
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -112,19 +112,16 @@ def write_page(build: Path) -> Path:
              *(["", "By model: " + ", ".join(f"[{model}]({model}/README.md)" for model in models)] if models else []),
              *(f"\n{sentence}" for sentence in about.get("left_out", {}).values())]  # fmt: skip
     rest = sorted(path.stem for path in tables.folder(build).glob("*.csv"))
-    for title, names in figures.sections().items():
-        shown = list(dict.fromkeys(table for name in names for table in figures.FIGURES[name].shows))
-        drawn = [name for name in names if (build / f"{name}.svg").exists()]
+    for title, drawn, shown in figures.sections(build, build):
         pictures = [f"![{name.replace('_', ' ')}]({name}.svg)\n\n*{tables.inert(figures.caption(name, build))}*\n"
                     for name in drawn]  # fmt: skip
         lines += _section(build, title, pictures, shown)
         rest = [name for name in rest if name not in shown]
-    lines += _section(build, "Other tables", [], rest)
+    lines += _section(build, "Other tables", [], tables.some(build, rest))
     return write_text(build / README, "\n".join(lines).rstrip() + "\n")
 
 
-def _section(build: Path, title: str, pictures: list[str], names: Sequence[str]) -> list[str]:
-    found = tables.some(build, names)
+def _section(build: Path, title: str, pictures: list[str], found: Mapping[str, pd.DataFrame]) -> list[str]:
     if not found and not pictures:
         return []
     lines = ["", f"## {title}", "", *pictures]

@@ -22,7 +22,7 @@ from star1lib.evaluation import run
 from star1lib.evaluation.judges import offline
 from star1lib.files import read_json, read_manifest, write_text
 from star1lib.safeguards import SWITCH, completions_shown
-from star1lib.study import figures, profiles, runner, stages, tables
+from star1lib.study import figures, profiles, runner, stages
 from star1lib.study.display import complete, left_out, readable
 
 if TYPE_CHECKING:
@@ -108,9 +108,7 @@ def _sections(build: Path, model: str = "") -> list[dict[str, Any]]:
     """The sections of a build, or of one of its models: pictures and tables that are there."""
     sections, out = [], build / model
     place = f"../{model}/figures" if model else "../figures"
-    for title, names in figures.sections().items():
-        drawn = [name for name in names if (out / "figures" / f"{name}.svg").exists()]
-        shown = tables.some(out, [table for name in names for table in figures.FIGURES[name].shows])
+    for title, drawn, shown in figures.sections(out, out / "figures"):
         if model and not shown:
             continue
         heading = f"{model}: {title}" if model else title

@@ -139,25 +139,20 @@ def _bookkeeping(path: Path, kind: type[_Kept]) -> _Kept:
 
 
 def _write_graph(profile: profiles.Profile, steps: Sequence[stages.Step], root: Path) -> Path:
-    name = profile.name
     lines = ["# Written by `python -m star1lib graph`; do not edit.", ""]
     targets = [executed(step.build, step.stage.name) for step in steps]
     lines += [f"all: {' '.join(map(str, targets))}", ".PHONY: all", ""]
-    needed = {step: prerequisites(step, steps, root) for step in steps}
-    if profile.policies:
-        needed = {step: [*paths, Path(profile.policies)] for step, paths in needed.items()}
+    own = [Path(profile.policies)] if profile.policies else []
+    needed = {step: [*prerequisites(step, steps, root), *own] for step in steps}
     before: dict[str, str] = {}  # of a build: its stages run one at a time, however many jobs make may run
     for step, target in zip(steps, targets, strict=True):
-        lines += [
-            f"{target}: {' '.join(map(str, needed[step]))}{before.get(step.build, '')}",
-            f"\t@$(PYTHON) -m star1lib run --profile {step.build} {step.stage.name}",
-            "",
-        ]
+        lines += [f"{target}: {' '.join(map(str, needed[step]))}{before.get(step.build, '')}",
+                  f"\t@$(PYTHON) -m star1lib run --profile {step.build} {step.stage.name}", ""]  # fmt: skip
         before[step.build] = f" | {target}"
     # A module that a fresh checkout no longer has must not stop make with "no rule".
     sources = sorted({str(path) for paths in needed.values() for path in paths})
     lines += [f"{path}:" for path in sources if path not in {str(target) for target in targets}]
-    path = root / stages.BUILD / name / "graph.mk"
+    path = root / stages.BUILD / profile.name / "graph.mk"
     text = "\n".join(lines) + "\n"
     if not path.exists() or path.read_text(encoding="utf-8") != text:
         files.write_text(path, text)

@@ -11,11 +11,12 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from made import items
 
 from star1lib import files as io
 from star1lib.__main__ import _names
 from star1lib.errors import UserError
-from star1lib.records import Example, ItemResult
+from star1lib.records import Example
 from star1lib.study import claims, compare, profiles, runner, stages, tables
 from star1lib.study.profiles import Profile
 from star1lib.training.variants import BASE
@@ -154,7 +155,6 @@ def test_a_misspelt_model_and_an_unknown_arm_are_one_sentence(root: Path) -> Non
         ("star1_with_benign: {benign: 915}", "star1: {benign: 915}",
          r"10_over_refusal.variants.star1: another notebook has a variant of that name and another recipe"),
         ("star1_with_benign: {benign: 915}", "star1_seed2: {benign: 915}", "star1_seed2: a variant of another seed"),
-        ("beside: [star1]", "beside: [star2]", r"08_data_quality.beside .*: no variant 'star2'; did you mean 'star1'"),
         ("medium: [medium_released]}", "medium: [medium_relased]}", "printed_roles: no variant 'medium_relased'; did"),
         ("high: [star1], medium", "hihg: [star1], medium", "claim_roles.reasoning: no role 'hihg'; did you"),
         ("  11_figures:", "  09_thinking: {pairs: [[star1, star1_nothink]]}\n  11_figures:",
@@ -234,28 +234,6 @@ def test_the_committed_printed_tables_are_the_published_ones(mirror: Path) -> No
     assert sorted(round(100 * row["value"], 1) for row in compare.paper_rows()) == numbers
 
 
-def test_rates_fed_in_come_back_beside_the_printed_ones(repository: Path) -> None:
-    """Items at the authors' printed rates give the authors' tables back to a tenth of a point, averages included."""
-    paper = profiles.load("paper", repository)
-    roles = paper.notebooks["11_figures"]["claim_roles"]
-    metrics = {name: metric for metric, names in claims.load().sets.items() for name in names}
-    kinds = {one.folder: one for one in paper.models if one.folder in ("R1-Distill-Qwen-1.5B", "Qwen2.5-1.5B-Instruct")}
-    rest = {"label": "", "judge": "j", "outcome": "complete", "prompt_tokens": 1, "output_tokens": 1}
-    found: dict[str, dict[tuple[str, str], list[ItemResult]]] = {}
-    for row in compare.paper_rows():
-        if row["benchmark"] in metrics and row["model"] in kinds:
-            variant, right = roles[row["model_class"]][row["role"]][0], round(1000 * row["value"])
-            facts = {**rest, "benchmark": row["benchmark"], "variant": variant, "metric": metrics[row["benchmark"]]}
-            found.setdefault(row["model"], {})[variant, row["benchmark"]] = [
-                ItemResult.model_construct(item_id=str(i), value=i < right, **facts) for i in range(1000)
-            ]
-    parts = [compare.Part(name, [item for group in groups.values() for item in group], name, kinds[name].model_class)
-             for name, groups in found.items()]  # fmt: skip
-    beside = compare.beside_printed(parts, roles, {}, 0)
-    assert len(beside) == sum(row["model"] in kinds for row in compare.paper_rows())
-    assert [row for row in beside if not abs(row["difference"]) < 0.00101] == []
-
-
 def test_parameters_of_one_model_are_json(repository: Path) -> None:
     paper = profiles.load("paper", repository)
     given = profiles.parameters(paper.of("R1-Distill-Qwen-7B"), "08_data_quality", root=repository)
@@ -268,12 +246,9 @@ def test_the_last_notebook_reads_every_model(tmp_path: Path, repository: Path, m
     """Its cells over two models' items: names carry the model, averages stay a model's own, every table is written."""
     for name in ("first", "second"):
         for stage in compare.STAGES:
-            made = [
-                ItemResult(benchmark=benchmark, variant=variant, item_id=str(i), metric=metric, value=i < right,
-                           label="", judge="j", outcome="complete", prompt_tokens=1, output_tokens=1, response_chars=1)
-                for benchmark, metric in (("DoNotAnswer", "safe"), ("Probe", "correct"))
-                for variant, right in (("base", 2), ("star1", 5)) for i in range(6)
-            ]  # fmt: skip
+            made = [item for benchmark, metric in (("DoNotAnswer", "safe"), ("Probe", "correct"))
+                    for variant, right in (("base", 2), ("star1", 5))
+                    for item in items(variant, benchmark, [i < right for i in range(6)], metric)]  # fmt: skip
             compare.write(tmp_path / "build" / "two" / name / stage, made if stage == "06_safety" else [])
     chosen = [Example(id="1", question="q", source="s", category=["Self-Harm"], thinking="t", answer="a", teacher="t")]
     io.write_jsonl(tmp_path / "build" / "two" / "04_selection" / "selected.jsonl", chosen)

@@ -15,15 +15,9 @@ PAPER = TrainConfig(gradient_checkpointing=True, launch="params/accelerate/fsdp2
 
 @pytest.mark.parametrize(
     ("name", "billions"),
-    [
-        ("R1-Distill-Qwen-1.5B", 1.777),
-        ("R1-Distill-Qwen-7B", 7.616),
-        ("R1-Distill-Llama-8B", 8.030),
-        ("R1-Distill-Qwen-14B", 14.770),
-        ("R1-Distill-Qwen-32B", 32.764),
-        ("Qwen2.5-1.5B-Instruct", 1.544),
-    ],
-)
+    [("R1-Distill-Qwen-1.5B", 1.777), ("R1-Distill-Qwen-7B", 7.616), ("R1-Distill-Llama-8B", 8.030),
+     ("R1-Distill-Qwen-14B", 14.770), ("R1-Distill-Qwen-32B", 32.764), ("Qwen2.5-1.5B-Instruct", 1.544)],
+)  # fmt: skip
 def test_shapes_give_the_published_numbers_of_weights(name: str, billions: float) -> None:
     assert plan.MODELS[name].parameters / 1e9 == pytest.approx(billions, rel=0.001)
 

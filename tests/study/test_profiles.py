@@ -39,7 +39,6 @@ def test_misspelt_profile_names_the_nearest(repository: Path) -> None:
         ("about: x\ncommon: {seed: many}", r"common.seed: int expected, str found"),
         ("about: x\nnotebooks: {06_safety: {evaluation: 3}}", r"evaluation: dict expected, int found"),
         ("about: x\ncommon: {evaluation: {limit: {}}}", r"evaluation: field 'limit'"),
-        ("about: x\nnotebooks: {09_thinking: {pairs: [[star1, star2]]}}", r"09_thinking.pairs .*: no variant 'star2'"),
         ("about: x\nnotebooks: {08_data_quality: {beside: [hihg]}}", r"08_data_quality.beside .*: no variant 'hihg'"),
         (
             "about: x\ncommon: {base_model: smollm2}\nmodels:\n"

@@ -7,9 +7,10 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+from made import example, items
 
 from star1lib.errors import UserError
-from star1lib.records import Example, ItemResult, Question
+from star1lib.records import Question
 from star1lib.study import display, figures, tables
 
 
@@ -73,10 +74,7 @@ def test_rates_are_shown_with_their_interval(tmp_path: Path) -> None:
 def test_prompts_are_shortened_and_completions_absent() -> None:
     long = Question.make("word " * 60, "s")
     assert display.prompts([long, Question.make("other", "s")])["question"].str.len().max() <= 80
-    item = ItemResult(
-        benchmark="b", variant="v", item_id="1", metric="safe", value=False, label="harmful", outcome="complete",
-        judge="j", prompt_tokens=3, output_tokens=9, response_chars=30, snippet="[30 characters withheld]",
-    )  # fmt: skip
+    [item] = items("v", "b", [False], label="harmful", snippet="[30 characters withheld]")
     shown = display.items([item], metric="safe")
     assert shown["response"][0] == "[30 characters withheld]"
     assert display.outcomes([item])["responses"][0] == 1
@@ -88,18 +86,10 @@ def test_shown_objects_are_escaped_and_foreign_rows_stay_unshown() -> None:
     shown = display.mask(["<script>", "alert"], [False, True]).data
     assert "<script>" not in shown and "&lt;script&gt;" in shown and "#c7e9c0" in shown
     assert "Do not give methods" in display.policy("Self-Harm").data
-    example = Example(
-        id="a",
-        question="<b>q</b>",
-        source="STAR-1",
-        category=["Other"],
-        thinking="step one",
-        answer="do this",
-        teacher="t",
-    )
-    page = display.trace(example).to_html()
+    foreign = example("<b>q</b>", source="STAR-1", thinking="step one", answer="do this")
+    page = display.trace(foreign).to_html()
     assert "step one" not in page and "do this" not in page and "<b>" not in page
-    own = example.model_copy(update={"source": "hand-written:privacy"})
+    own = foreign.model_copy(update={"source": "hand-written:privacy"})
     assert "step one" in display.trace(own).to_html()
 
 
