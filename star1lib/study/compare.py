@@ -7,6 +7,7 @@ judged items of the run. They differ in model size, judge and number of question
 from __future__ import annotations
 
 import csv
+import itertools
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -87,15 +88,11 @@ def parts(out: str | Path, base_model: str, models: Mapping[str, Mapping[str, An
 def studies(parts: Sequence[Part], claim_roles: Mapping[str, Mapping[str, Sequence[str]]]) -> list[claims.Study]:
     """A study per model and class; of several models each plays those roles of its class whose variants it has."""
     made = []
-    for part in parts:
-        there = {item.variant for item in part.items}
-        for kind, roles in claim_roles.items():
-            if part.model_class is None:
-                played = roles
-            elif part.model_class == kind:
-                played = {role: has for role, names in roles.items() if (has := [n for n in names if n in there])}
-            else:
-                continue
+    for part, (kind, played) in itertools.product(parts, claim_roles.items()):
+        if part.model_class:
+            there = {item.variant for item in part.items}
+            played = {role: has for role, names in played.items() if (has := [n for n in names if n in there])}
+        if part.model_class in (None, kind):
             made.append(claims.study(part.items, played, model=part.model, model_class=kind, billions=part.billions))
     return made
 

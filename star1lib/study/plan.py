@@ -255,9 +255,8 @@ def table(plans: Sequence[Mapping[str, Any]], card: Card, gpus: int, usd_per_gpu
     hours = sum(one["GPU hours"] for one in plans)
     whose = "assumed, USD= gives yours" if usd_per_gpu_hour is None else "as given"
     summed = f"{hours:.0f} GPU hours on {gpus} x {card.name}, {hours * usd:,.0f} USD at {usd:g} an hour ({whose})."
-    return "\n".join(
-        ["GiB on each card:", "", *memory, "", "For all variants of a model:", "", *work, "", summed, ASSUMED]
-    )
+    lines = ["GiB on each card:", "", *memory, "", "For all variants of a model:", "", *work, "", summed, ASSUMED]
+    return "\n".join(lines)
 
 
 def refuse(plans: Sequence[Mapping[str, Any]]) -> None:

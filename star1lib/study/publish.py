@@ -8,6 +8,7 @@ its numbers come from a run and a test can compare the two.
 from __future__ import annotations
 
 import datetime
+import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 FIGURES = Path("figures")
 README = Path("README.md")
 RESULTS = "results.json"
+_TABLE = re.compile(r"(<!-- table (?P<name>\S+) (?P<profile>\S+) -->)\n.*?<!-- end -->", re.DOTALL)
 _SHORT = {"brief": "averages", "seeds": "over_seeds"}
 _PICTURES = (".svg", ".png", ".pdf", ".md", ".tex")
 
@@ -88,18 +90,11 @@ def refresh(root: Path = Path()) -> Path:
 
 def refreshed(text: str, root: Path = Path()) -> str:
     """`text` with every block between `<!-- table NAME PROFILE -->` and `<!-- end -->` written from its file."""
-    lines: list[str] = []
-    inside = False
-    for line in text.split("\n"):
-        if line.startswith("<!-- table "):
-            _, _, name, profile, _ = line.split()
-            lines += [line, *_markdown(root / FIGURES / profile, name), "<!-- end -->"]
-            inside = True
-        elif inside:
-            inside = not line.startswith("<!-- end")
-        else:
-            lines.append(line)
-    return "\n".join(lines)
+
+    def fresh(found: re.Match[str]) -> str:
+        return "\n".join([found[1], *_markdown(root / FIGURES / found["profile"], found["name"]), "<!-- end -->"])
+
+    return _TABLE.sub(fresh, text)
 
 
 def write_page(build: Path) -> Path:

@@ -172,25 +172,24 @@ def _notebooks(steps: Sequence[stages.Step], out: Path, root: Path) -> list[dict
 
 def _transcripts(out: Path, model: str = "") -> str:
     """The static bundle of Inspect's viewer, made when there are logs: labels only, or all of it under the switch."""
-    logs, target = out / model / "evaluations" / "logs", out / "report" / model / "transcripts"
-    page = (target / "index.html").relative_to(out / "report").as_posix()
+    shown, logs = completions_shown(), out / model / "evaluations" / "logs"
+    target = out / "report" / model / "transcripts"
+    index, bare = target / "index.html", target / "labels_only"
+    page = index.relative_to(out / "report").as_posix()
     there = list(logs.glob("*.eval"))
     newest = max((path.stat().st_mtime for path in there), default=0.0)
-    bare = target / "labels_only"
-    made = target / "index.html" if completions_shown() else bare
-    if there and made.exists() and bare.exists() != completions_shown() and made.stat().st_mtime >= newest:
+    made = index if shown else bare
+    if there and made.exists() and bare.exists() != shown and made.stat().st_mtime >= newest:
         return page
-    if target.exists():
-        shutil.rmtree(target)
+    shutil.rmtree(target, ignore_errors=True)
     if not there:
         return ""
     from inspect_ai.log import bundle_log_dir
 
-    with tempfile.TemporaryDirectory() as shown:
-        if not completions_shown() and not run.labels_only(logs.parent, shown):
+    with tempfile.TemporaryDirectory() as labels:
+        if not shown and not run.labels_only(logs.parent, labels):
             return ""
-        bundle_log_dir(log_dir=str(logs if completions_shown() else shown), output_dir=str(target), overwrite=True)
-    (target / "index.html").touch()
-    if not completions_shown():
-        bare.touch()
+        bundle_log_dir(log_dir=str(logs if shown else labels), output_dir=str(target), overwrite=True)
+    for path in (index,) if shown else (index, bare):
+        path.touch()
     return page

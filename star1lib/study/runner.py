@@ -177,7 +177,7 @@ def run_stage(profile: profiles.Profile, name: str, *, root: Path = Path()) -> P
     failed = target.with_name(f"{name}.failed.ipynb")
     _announce(profile.name, stage, root)
     _environment(profile)
-    started, before = time.monotonic(), _stamps(build)
+    started, before = time.monotonic(), {path: path.stat().st_mtime_ns for path in tables.folder(build).glob("*.csv")}
     _end_with_parent()
     room.raise_file_limit()
     try:
@@ -203,7 +203,7 @@ def run_stage(profile: profiles.Profile, name: str, *, root: Path = Path()) -> P
             "programs or lower batch_size, micro_batch_size or max_length in the profile, and run again."
         ) from err
     failed.unlink(missing_ok=True)
-    written = [path for path, stamp in _stamps(build).items() if before.get(path) != stamp]
+    written = [path for path in tables.folder(build).glob("*.csv") if before.get(path) != path.stat().st_mtime_ns]
     files.write_json(build / MADE, _bookkeeping(build / MADE, _Made) | {name: files.listing(build, [*written, target])})
     seconds = time.monotonic() - started
     files.write_json(build / TIMINGS, _bookkeeping(build / TIMINGS, _Times) | {name: round(seconds, 1)})
@@ -217,10 +217,6 @@ def without_grammar() -> None:
     That takes over a second each time; without the package jsonschema leaves IRIs unchecked, and notebooks hold none.
     """
     sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
-
-
-def _stamps(build: Path) -> dict[Path, int]:
-    return {path: path.stat().st_mtime_ns for path in tables.folder(build).glob("*.csv")}
 
 
 class _Terminal:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
+from copies import copied
 
 from star1lib.errors import UserError
 from star1lib.study import preflight, profiles
@@ -16,10 +17,8 @@ from star1lib.study import preflight, profiles
 
 @pytest.fixture
 def root(tmp_path: Path, repository: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    shutil.copytree(repository / "notebooks", tmp_path / "notebooks")
-    shutil.copytree(repository / "params", tmp_path / "params")
     monkeypatch.chdir(tmp_path)
-    return tmp_path
+    return copied(repository, tmp_path, "notebooks", "params")
 
 
 def planted(root: Path, **changes: Any) -> profiles.Profile:

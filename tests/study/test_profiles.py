@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from copies import copied
 
 from star1lib.errors import UserError
 from star1lib.study import profiles as profile
@@ -15,9 +15,7 @@ from star1lib.study import profiles as profile
 
 @pytest.fixture
 def root(tmp_path: Path, repository: Path) -> Path:
-    for folder in ("notebooks", "params"):
-        shutil.copytree(repository / folder, tmp_path / folder, ignore=shutil.ignore_patterns(".ipynb_checkpoints"))
-    return tmp_path
+    return copied(repository, tmp_path, "notebooks", "params")
 
 
 def write(root: Path, text: str) -> profile.Profile:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import yaml
+from copies import copied
 
 from star1lib.collection import sources
 from star1lib.errors import UserError
@@ -25,9 +26,7 @@ LLAMA, QWEN = "R1-Distill-Llama-8B", "Qwen2.5-1.5B-Instruct"
 @pytest.fixture
 def root(tmp_path: Path, repository: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy without tests and build; no key, no pin, no mirror."""
-    for folder in ("notebooks", "params", "star1lib"):
-        shutil.copytree(repository / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(repository / "Makefile", tmp_path)
+    shutil.copy(repository / "Makefile", copied(repository, tmp_path))
     for variable in ("OPENAI_API_KEY", "STAR1_DATA"):
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setenv("STAR1_CACHE", str(tmp_path / "cache"))

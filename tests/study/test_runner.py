@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from copies import copied, pretend, would_run
 
 from star1lib import files as io
 from star1lib.errors import UserError
@@ -23,31 +22,14 @@ STAGES = [stage.name for stage in study.STAGES]
 @pytest.fixture
 def built(tmp_path: Path, repository: Path) -> Path:
     """A copy of the repository in which every notebook looks executed."""
-    for folder in ("notebooks", "params", "star1lib"):
-        shutil.copytree(repository / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
-    for path in tmp_path.rglob("*"):
-        os.utime(path, (1_000, 1_000))
-    runner.write_graph(profile.load("smoke", tmp_path), mirror=None, root=tmp_path)
-    for name in STAGES:
-        folder = tmp_path / "build" / "smoke" / name
-        io.write_manifest(folder, [])
-        executed = tmp_path / runner.executed("smoke", name)
-        executed.parent.mkdir(parents=True, exist_ok=True)
-        executed.touch()
-    now = 2_000
-    for name in STAGES:
-        os.utime(tmp_path / runner.params_file("smoke", name), (1_000, 1_000))
-        os.utime(tmp_path / runner.executed("smoke", name), (now, now))
-        now += 10
+    would_run(copied(repository, tmp_path), "smoke")
+    pretend(tmp_path, "smoke")
     return tmp_path
 
 
 def stale(root: Path) -> list[str]:
     """The stages that make would run, in order."""
-    runner.write_graph(profile.load("smoke", root), mirror=None, root=root)
-    command = ["make", "-n", "-f", "build/smoke/graph.mk", "PYTHON=python", "all"]
-    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)
-    return [line.split()[-1] for line in done.stdout.splitlines() if " run --profile smoke " in line]
+    return [step.removeprefix("smoke ") for step in would_run(root, "smoke")]
 
 
 def dependants(names: set[str]) -> list[str]:
