@@ -159,6 +159,14 @@ def test_a_fault_of_the_profile_ends_a_rehearsal_before_anything(
     assert "\n" not in str(caught.value)
 
 
+def test_a_template_that_opens_no_turn_ends_a_rehearsal(root: Path, no_notebooks: None, tiny: Path) -> None:
+    shutil.copytree(tiny, root / "odd")
+    (root / "odd" / "chat_template.jinja").write_text("{{ messages[0]['content'] }}", encoding="utf-8")
+    profile = planted(root, lambda value: one_more(value, "odd"))
+    with pytest.raises(UserError, match=r"its chat template is of an unknown kind, .*; correct the template"):
+        rehearse.run(profile, ["odd"], root=root)
+
+
 def test_what_only_the_real_run_lacks_is_said_and_refused_by_it(
     root: Path, no_notebooks: None, caplog: pytest.LogCaptureFixture
 ) -> None:
