@@ -9,20 +9,18 @@ and where less than half of a difference is refusing, it decides no claim that s
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from importlib import resources
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-import yaml
 from pydantic import Field
 
 from star1lib import stats
-from star1lib.errors import UserError
+from star1lib.errors import UserError, meant
 from star1lib.evaluation.seeds import recipe_of
+from star1lib.files import asset
 from star1lib.records import ItemResult, Metric, Record
 
 if TYPE_CHECKING:
@@ -79,8 +77,7 @@ class Ledger(Record):
 @cache
 def load() -> Ledger:
     """The claims of the paper, checked."""
-    text = resources.files("star1lib").joinpath("assets/paper/claims.yaml").read_text(encoding="utf-8")
-    return Ledger.model_validate(yaml.safe_load(text))
+    return Ledger.model_validate(asset("paper/claims.yaml"))
 
 
 @dataclass(frozen=True)
@@ -138,9 +135,7 @@ def study(
 
 def _known(name: str, names: Sequence[str], what: str) -> None:
     if name not in names:
-        near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-        hint = f"did you mean '{near[0]}'? " if near else ""
-        raise UserError(f"claims: {what} '{name}': not known; {hint}known: {', '.join(names) or 'none'}.")
+        raise UserError(f"claims: {what} '{name}': not known; {meant(name, names)}.")
 
 
 class Gap(NamedTuple):

@@ -27,9 +27,8 @@ def clean(profile: str, *, assume_yes: bool = False, root: Path = Path()) -> Non
     """
     build = root / stages.BUILD / plain_name(profile, "profile")
     if build.is_symlink():
-        raise UserError(
-            f"{build}: it is a link to a folder elsewhere, which is not removed from here; remove it by hand."
-        )
+        raise UserError(f"{build}: it is a link to a folder elsewhere, which is not removed from here; remove it by "
+                        "hand.")  # fmt: skip
     if not build.exists():
         log.info("%s: nothing to remove", build)
         return

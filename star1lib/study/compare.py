@@ -7,6 +7,7 @@ judged items of the run. They differ in model size, judge and number of question
 from __future__ import annotations
 
 import csv
+import itertools
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -44,7 +45,7 @@ def paper_rows() -> list[dict[str, Any]]:
     text = resources.files("star1lib").joinpath("assets/paper/paper_tables.csv").read_text(encoding="utf-8")
     rows = []
     for row in csv.DictReader(text.splitlines()):
-        facts = {**{name: row.pop(name) for name in _FACTS}}
+        facts: dict[str, Any] = {name: row.pop(name) for name in _FACTS}
         facts |= {"table": int(facts["table"]), "billions": float(facts["billions"])}
         rows += [{**facts, "benchmark": name, "value": float(rate) / 100} for name, rate in row.items() if rate]
     return rows
@@ -87,15 +88,11 @@ def parts(out: str | Path, base_model: str, models: Mapping[str, Mapping[str, An
 def studies(parts: Sequence[Part], claim_roles: Mapping[str, Mapping[str, Sequence[str]]]) -> list[claims.Study]:
     """A study per model and class; of several models each plays those roles of its class whose variants it has."""
     made = []
-    for part in parts:
-        there = {item.variant for item in part.items}
-        for kind, roles in claim_roles.items():
-            if part.model_class is None:
-                played = roles
-            elif part.model_class == kind:
-                played = {role: has for role, names in roles.items() if (has := [n for n in names if n in there])}
-            else:
-                continue
+    for part, (kind, played) in itertools.product(parts, claim_roles.items()):
+        if part.model_class:
+            there = {item.variant for item in part.items}
+            played = {role: has for role, names in played.items() if (has := [n for n in names if n in there])}
+        if part.model_class in (None, kind):
             made.append(claims.study(part.items, played, model=part.model, model_class=kind, billions=part.billions))
     return made
 
@@ -158,10 +155,8 @@ def averages(items: Sequence[ItemResult], seed: int) -> list[dict[str, Any]]:
         common = sorted(set.intersection(*asked)) if asked else []
         shared = claims.load().averaged(metric, common)
         for variant in variants:
-            groups = {
-                name: [item.value for item in mine if item.variant == variant and item.benchmark == name]
-                for name in shared
-            }
+            groups = {name: [item.value for item in mine if (item.variant, item.benchmark) == (variant, name)]
+                      for name in shared}  # fmt: skip
             row: dict[str, Any] = {"variant": variant, "metric": metric, "benchmark": title}
             for end in ("low_bound", "high_bound"):
                 row[end] = fmean(known[variant, metric, name][end] for name in shared) if shared else math.nan
@@ -175,9 +170,8 @@ def averages(items: Sequence[ItemResult], seed: int) -> list[dict[str, Any]]:
 
 def main_table(items: Sequence[ItemResult], paper_model: str, seed: int) -> list[dict[str, Any]]:
     """Our rates and averages with intervals and judges, then the paper's printed ones for `paper_model`."""
-    rows = [
-        {"who": "ours", **{key: row.get(key, "") for key in (*_SHOWN, *_BESIDE)}} for row in stats.rates_table(items)
-    ]
+    rows: list[dict[str, Any]] = [{"who": "ours", **{key: row.get(key, "") for key in (*_SHOWN, *_BESIDE)}}
+                                  for row in stats.rates_table(items)]  # fmt: skip
     for row in averages(items, seed):
         bounds = {key: row[key] for key in ("low_bound", "high_bound")}
         rows.append({"who": "ours", **{key: row.get(key, "") for key in _SHOWN}, "judge": "as above", **bounds})
@@ -196,16 +190,14 @@ def counts(of: Mapping[str, pd.DataFrame]) -> dict[str, int]:
     """What a run counted, under the names of the claims about counts, from its tables `COUNTED` as far as they go."""
     found: dict[str, int] = {}
     if "sources" in of:
-        sources = of["sources"]
-        found["sources"] = int(((sources["kind"] == "train") & (sources["status"] == "loaded")).sum())
+        found["sources"] = len(of["sources"].query("kind == 'train' and status == 'loaded'"))
     if "decontamination" in of:
         steps = of["decontamination"].groupby("step", sort=False)[["before", "after"]].sum()
         found |= {"collected": int(steps["before"].iloc[0]), "decontaminated": int(steps["after"].iloc[-1])}
     if "selection" in of:
         found["categories"] = len(of["selection"])
     if "balance" in of:
-        balance = of["balance"]
-        found["selected"] = int(balance.loc[balance["which"] == "selected", "size"].max())
+        found["selected"] = int(of["balance"].query("which == 'selected'")["size"].max())
     return found
 
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from star1lib.collection import corpus, sources
 from star1lib.deliberation import prompts
@@ -34,8 +35,7 @@ THINKING_CHARS, ANSWER_CHARS = 1347, 474
 _SAMPLE = 500
 
 
-@dataclass(frozen=True)
-class Asked:
+class Asked(NamedTuple):
     """Calls of one kind: a sample of their prompts, their true number, and the expected tokens of an answer."""
 
     stage: str
@@ -43,20 +43,6 @@ class Asked:
     prompts: Sequence[Messages]
     output_tokens: float
     calls: int
-
-
-@dataclass(frozen=True)
-class Bill:
-    """What a stage takes: tokens in total, USD (None without a known price), and hours."""
-
-    stage: str
-    role: str
-    model: str
-    calls: int
-    input_tokens: int
-    output_tokens: int
-    usd: float | None
-    hours: float
 
 
 def table(profile: Profile, *, mirror: str | None = None, root: Path = Path()) -> str:
@@ -68,13 +54,16 @@ def table(profile: Profile, *, mirror: str | None = None, root: Path = Path()) -
     if "teacher" not in known:
         raise UserError(f"profile '{profile.name}': its roles call no model, so there is no bill; try PROFILE=paper.")
     questions, pool, origin = _questions(profile, mirror, root)
-    size = int(profile.notebooks.get("04_selection", {}).get("size", 1000))
+    size = int(profile.setting("04_selection", "size", 1000))
     bills = [bill(asked, known[asked.role]) for asked in calls(questions, pool, size) if asked.role in known]
     return f"prompts: {len(questions)} of {pool:,} questions, {origin}\n{markdown(bills)}"
 
 
-def bill(asked: Asked, role: Role) -> Bill:
-    """What the calls `asked` cost when `role` answers them; a local model is free."""
+def bill(asked: Asked, role: Role) -> dict[str, Any]:
+    """What the calls `asked` take when `role` answers them: tokens in total, `usd`, `hours`.
+
+    A local model is free; `usd` is None without a known price.
+    """
     sizes = [sum(TOKENS_PER_MESSAGE + -(-len(message["content"]) // CHARS_PER_TOKEN) for message in prompt)
              for prompt in asked.prompts]  # fmt: skip
     expected = min(asked.output_tokens, role.max_tokens)
@@ -82,8 +71,9 @@ def bill(asked: Asked, role: Role) -> Bill:
     price = role.price or (Price(input=0, output=0) if role.provider in LOCAL else None)
     latency = SECONDS_TO_FIRST_TOKEN + expected / TOKENS_PER_SECOND
     hours = asked.calls * latency / (role.max_connections or CONNECTIONS) / 3600
-    return Bill(asked.stage, role.name, role.model, asked.calls, round(read), round(written),
-                price.cost(read, written) if price else None, hours)  # fmt: skip
+    return {"stage": asked.stage, "role": role.name, "model": role.model, "calls": asked.calls,
+            "input_tokens": round(read), "output_tokens": round(written),
+            "usd": price.cost(read, written) if price else None, "hours": hours}  # fmt: skip
 
 
 def calls(questions: Sequence[str], pool: int, selected: int = 1000) -> list[Asked]:
@@ -98,7 +88,9 @@ def calls(questions: Sequence[str], pool: int, selected: int = 1000) -> list[Ask
     length = sum(map(len, trace)) / CHARS_PER_TOKEN
     words = sum(map(len, questions)) / len(questions) / CHARS_PER_TOKEN
     variants = min(selected, pool)
-    tagged = [(question, _categories(number)) for number, question in enumerate(questions)]
+    pairs = [[name, CATEGORIES[place - 1]] for place, name in enumerate(CATEGORIES)]
+    tagged = [(question, pairs[number % len(pairs)][: 1 if number % 3 else 2])
+              for number, question in enumerate(questions)]  # fmt: skip
     return [
         Asked("tag", "classifier", [prompts.classify(q) for q in questions], 20, pool),
         Asked("deliberate", "teacher", [prompts.deliberate(*pair) for pair in tagged], length, pool),
@@ -110,24 +102,18 @@ def calls(questions: Sequence[str], pool: int, selected: int = 1000) -> list[Ask
     ]  # fmt: skip
 
 
-def _categories(number: int) -> list[str]:
-    first = number % len(CATEGORIES)
-    return [CATEGORIES[first], CATEGORIES[first - 1]] if number % 3 == 0 else [CATEGORIES[first]]
-
-
-def markdown(bills: Sequence[Bill]) -> str:
+def markdown(bills: Sequence[Mapping[str, Any]]) -> str:
     """The bills as a table with a total, and a note on how tokens were counted."""
     import pandas as pd
 
     frame = pd.DataFrame(bills)
     total = frame[["calls", "input_tokens", "output_tokens", "usd", "hours"]].sum().to_frame().T.assign(stage="total")
     shown = pd.concat([frame, total]).fillna({"role": "", "model": ""})
-    forms: Mapping[str, str] = {"calls": ",.0f", "input_tokens": ",.0f", "output_tokens": ",.0f", "usd": ",.2f",
-                                "hours": ".2f"}  # fmt: skip
+    forms = {"calls": ",.0f", "input_tokens": ",.0f", "output_tokens": ",.0f", "usd": ",.2f", "hours": ".2f"}
     for column, form in forms.items():
         shown[column] = ["-" if value != value else format(value, form) for value in shown[column].astype(float)]
     notes = [f"Input tokens counted by {CHARS_PER_TOKEN} characters per token."]
-    if unknown := sorted({bill.model for bill in bills if bill.usd is None}):
+    if unknown := sorted({bill["model"] for bill in bills if bill["usd"] is None}):
         notes.append(f"No price known for {', '.join(unknown)}: add it under 'prices:'; the total leaves it out.")
     notes.append(f"Hours assume {TOKENS_PER_SECOND:g} tokens a second per call, and max_connections calls at once.")
     return "\n".join([*tables.markdown(shown), "", *notes])
@@ -139,11 +125,9 @@ def _questions(profile: Profile, mirror: str | None, root: Path) -> tuple[list[s
         texts = [question.text for question in read_records(kept, Question)]
         return _sample(texts), len(texts), "from the finished decontamination stage"
     texts = []
-    for name in profile.notebooks.get("01_sources", {}).get("train_sets", []) if mirror else ():
-        try:
+    for name in profile.setting("01_sources", "train_sets", []) if mirror else ():
+        with suppress(UserError):  # the sources stage reports what is unavailable; a bill only needs typical lengths
             texts += [question.text for question in sources.load(name, Path(mirror or ""))]
-        except UserError:
-            continue  # the sources stage reports what is unavailable; a bill only needs typical lengths
     if texts:
         return _sample(texts), PAPER_POOL, f"a seeded sample of the {len(texts):,} at hand; the pool is the paper's"
     return _sample([row.question for row in corpus.load().harmful]), PAPER_POOL, "the hand-written corpus as a sample"

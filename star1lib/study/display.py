@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,30 +46,25 @@ def complete(frame: pd.DataFrame, out: str | Path) -> pd.DataFrame:
 
     if not {"variant", "benchmark", "metric", "value"} <= set(frame.columns):
         return frame
-    rows = [
-        {"benchmark": name, "value": why}
-        for name, why in left_out(out).items()
-        if any(measure.metric in set(frame["metric"]) for measure in benchmarks.benchmark(name).measures)
-    ]
+    metrics = set(frame["metric"])
+    rows = [{"benchmark": name, "value": why} for name, why in left_out(out).items()
+            if any(measure.metric in metrics for measure in benchmarks.benchmark(name).measures)]  # fmt: skip
     return pd.concat([frame, pd.DataFrame(rows)]).fillna("") if rows else frame
 
 
 def readable(frame: pd.DataFrame) -> pd.DataFrame:
     """`frame` with intervals folded into the figure that they belong to."""
     shown = frame.copy()
-    for figure in ("value", "difference"):
-        if {figure, "low", "high"} <= set(shown.columns) and (figure == "value" or "value" not in shown.columns):
-            shown[figure] = [_with_interval(row, figure) for row in frame.to_dict("records")]
-            shown = shown.drop(columns=["low", "high"])
-            break
-    for column in (*_BOUNDS, *_POINTS):
-        if column in shown.columns and shown[column].dtype.kind == "f":
-            sign = "+" if column in ("printed", "refused") else ""
-            form = "{:.0f}%" if column in _BOUNDS else f"{{:{sign}.0f}} points"
-            shown[column] = ["" if value != value else form.format(100 * value) for value in shown[column]]
-    for column in ("p", "p_holm"):
-        if column in shown.columns:
-            shown[column] = ["" if value != value else f"{value:.2g}" for value in shown[column]]
+    figure = "value" if "value" in shown.columns else "difference"
+    if {figure, "low", "high"} <= set(shown.columns):
+        shown[figure] = [_with_interval(row, figure) for row in frame.to_dict("records")]
+        shown = shown.drop(columns=["low", "high"])
+    for column in shown.select_dtypes("float").columns.intersection([*_BOUNDS, *_POINTS]):
+        sign = "+" if column in ("printed", "refused") else ""
+        form = "{:.0f}%" if column in _BOUNDS else f"{{:{sign}.0f}} points"
+        shown[column] = ["" if value != value else form.format(100 * value) for value in shown[column]]
+    for column in shown.columns.intersection(["p", "p_holm"]):
+        shown[column] = ["" if value != value else f"{value:.2g}" for value in shown[column]]
     for column in shown.select_dtypes("float").columns:
         whole = bool((shown[column].dropna() % 1 == 0).all())
         shown[column] = [_number(value, whole) for value in shown[column]]
@@ -107,20 +103,10 @@ def items(results: Sequence[ItemResult], metric: str, per_variant: int = 3) -> p
     """A few judged items of each variant: label, length, and the opening of a refusal."""
     import pandas as pd
 
-    rows = [
-        {
-            "variant": item.variant,
-            "benchmark": item.benchmark,
-            "item": item.item_id,
-            "label": item.label,
-            "outcome": item.outcome,
-            "characters": item.response_chars,
-            "response": item.snippet,
-        }
-        for item in results
-        if item.metric == metric
-    ]
-    return pd.DataFrame(rows).groupby("variant").head(per_variant).reset_index(drop=True) if rows else pd.DataFrame()
+    rows = [(item.variant, item.benchmark, item.item_id, item.label, item.outcome, item.response_chars, item.snippet)
+            for item in results if item.metric == metric]  # fmt: skip
+    columns = ["variant", "benchmark", "item", "label", "outcome", "characters", "response"]
+    return pd.DataFrame(rows, columns=columns).groupby("variant").head(per_variant).reset_index(drop=True)
 
 
 def outcomes(results: Sequence[ItemResult]) -> pd.DataFrame:
@@ -138,18 +124,14 @@ def power(results: Sequence[ItemResult], variant: str) -> pd.DataFrame:
 
     from star1lib import stats
 
-    rows = []
-    for row in stats.rates_table([item for item in results if item.variant == variant]):
-        if row["n"]:
-            note = stats.power_note(row["n"], row["value"])
-            rows.append({"benchmark": row["benchmark"], "n": row["n"], "rate": row["value"], "can see": note})
-    return pd.DataFrame(rows)
+    rates = stats.rates_table([item for item in results if item.variant == variant])
+    rows = [(row["benchmark"], row["n"], row["value"], stats.power_note(row["n"], row["value"]))
+            for row in rates if row["n"]]  # fmt: skip
+    return pd.DataFrame(rows, columns=["benchmark", "n", "rate", "can see"])
 
 
 def policy(category: str) -> HTML:
     """One policy as the teacher reads it (2.2)."""
-    from html import escape
-
     from IPython.display import HTML
 
     from star1lib.policies import BY_CATEGORY
@@ -177,24 +159,18 @@ def scored(example: Example, reasons: Mapping[str, str]) -> pd.DataFrame:
     import pandas as pd
 
     given = example.score.model_dump() if example.score else {}
-    rows = [
-        {"criterion": name, "score": points, "points off because it": reasons.get(name, "")}
-        for name, points in given.items()
-    ]
-    return pd.DataFrame(rows, index=[safeguards.short_prompt(example.question, 60)] * len(rows))
+    rows = [(name, points, reasons.get(name, "")) for name, points in given.items()]
+    question = safeguards.short_prompt(example.question, 60)
+    return pd.DataFrame(rows, [question] * len(rows), ["criterion", "score", "points off because it"])
 
 
 def mask(tokens: Sequence[str], carries_loss: Sequence[bool]) -> HTML:
     """One training row token by token: what carries loss on green, what does not on grey (3.1)."""
-    from html import escape
-
     from IPython.display import HTML
 
     colour = {True: "#c7e9c0", False: "#e0e0e0"}
-    spans = [
-        f'<span style="background:{colour[bool(on)]};color:#222;white-space:pre-wrap">{escape(token)}</span>'
-        for token, on in zip(tokens, carries_loss, strict=True)
-    ]
+    spans = (f'<span style="background:{colour[bool(on)]};color:#222;white-space:pre-wrap">{escape(token)}</span>'
+             for token, on in zip(tokens, carries_loss, strict=True))  # fmt: skip
     return HTML(f'<div style="line-height:1.7">{"".join(spans)}</div>')
 
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -100,12 +101,11 @@ def _bars(axes: Any, frame: pd.DataFrame, value: str, name: str, title: str, xla
     axes.margins(x=0.12)
 
 
-def _paper(**wanted: Any) -> pd.DataFrame:
-    """The printed numbers with these facts, rates in points."""
+def _paper(number: int) -> pd.DataFrame:
+    """A printed table, rates in points."""
     import pandas as pd
 
-    rows = [row for row in compare.paper_rows() if all(row[name] == value for name, value in wanted.items())]
-    frame = pd.DataFrame(rows)
+    frame = pd.DataFrame([row for row in compare.paper_rows() if row["table"] == number])
     return frame.assign(value=100 * frame["value"])
 
 
@@ -114,9 +114,9 @@ def _gain(data: Data) -> Any:
     import pandas as pd
     import seaborn as sns
 
-    printed = _paper(table=1).pivot(index=["billions", "model", "benchmark"], columns="role", values="value")
-    ours = data.get("claims_by_model", pd.DataFrame({"ours": []}))
-    names = list(dict.fromkeys([*ours.get("models", []), *printed.index.get_level_values("model")]))
+    printed = _paper(1).pivot(index=["billions", "model", "benchmark"], columns="role", values="value")
+    ours = data.get("claims_by_model", pd.DataFrame(columns=["models", "ours", "metric"]))
+    names = list(dict.fromkeys([*ours["models"], *printed.index.get_level_values("model")]))
     canvas, panels = _canvas(11, 3.6, 2)
     for axes, benchmark, metric in zip(panels, _AVERAGES, ("safe", "correct"), strict=True):
         part = printed.xs(benchmark, level="benchmark").reset_index()
@@ -124,8 +124,8 @@ def _gain(data: Data) -> Any:
                           for role, label in (("base", "the model before"), ("instruct", "Instruct"))])  # fmt: skip
         sns.barplot(bars, x="model", y="points", hue="against", order=names, palette=[BLUE, ORANGE], ax=axes)
         for shift, role in ((-0.2, "base"), (0.2, "instruct")):
-            mine = ours[(ours["ours"] == f"star1 - {role}") & (ours["metric"] == metric)] if len(ours) else ours
-            for row in mine.drop_duplicates("models").to_dict("records") if len(mine) else ():
+            mine = ours[(ours["ours"] == f"star1 - {role}") & (ours["metric"] == metric)]
+            for row in mine.drop_duplicates("models").to_dict("records"):
                 ends = [[100 * (row["difference"] - row["low"])], [100 * (row["high"] - row["difference"])]]
                 axes.errorbar(names.index(row["models"]) + shift, 100 * row["difference"], yerr=ends, fmt="D", ms=6,
                               mfc="white", color="black")  # fmt: skip
@@ -141,7 +141,8 @@ def _paper_table(number: int, data: Data) -> pd.DataFrame:
     """A printed table in long form (model, variant, benchmark, value, low, high), our rates on its columns below."""
     import pandas as pd
 
-    printed = _paper(table=number)[["model", "label", "benchmark", "value"]].rename(columns={"label": "variant"})
+    columns = ["model", "variant", "benchmark", "value", "low", "high"]
+    printed = _paper(number).rename(columns={"label": "variant"}).reindex(columns=columns)
     ours = data.get("main")
     if ours is None:
         return printed
@@ -174,8 +175,6 @@ def _heatmap(number: int, data: Data) -> Any:
 
 def _table_text(number: int, data: Data) -> pd.DataFrame:
     frame = _paper_table(number, data)
-    if "low" not in frame:
-        frame = frame.assign(low=math.nan, high=math.nan)
     cells = ["" if value != value else f"{value:.1f}" + ("" if low != low else f" [{low:.0f}, {high:.0f}]")
              for value, low, high in frame[["value", "low", "high"]].itertuples(index=False)]  # fmt: skip
     return _wide(frame.assign(cell=cells), "cell").fillna("").reset_index().rename_axis(columns=None)
@@ -184,18 +183,15 @@ def _table_text(number: int, data: Data) -> pd.DataFrame:
 def _tradeoff(data: Data) -> Any:
     """Harmful prompts against benign ones, a dot a variant: a model that refuses everything stands at the left."""
     wide = data["averages"].set_index(["variant", "metric"])[["value", "low", "high"]]
-    known = set(wide.index)
     colours, (canvas, panels) = _palette(data), _canvas(10.2, 4.2, 2, sharex=True, sharey=True)
-    marks = {
-        recipe: "osD"[max(place - 1, 0) // 10 % 3]
-        for place, recipe in enumerate(dict.fromkeys(map(recipe_of, colours)))
-    }
+    recipes = dict.fromkeys(map(recipe_of, colours))
+    marks = {recipe: "osD"[max(place - 1, 0) // 10 % 3] for place, recipe in enumerate(recipes)}
     handles: dict[str, Any] = {}
     seeds: dict[str, list[str]] = {}
     for variant in dict.fromkeys(data["averages"]["variant"]):
         recipe = recipe_of(variant)
         for axes, metric in zip(panels, ("safe", "refused"), strict=True):
-            if {(variant, metric), (variant, "answered")} <= known:
+            if {(variant, metric), (variant, "answered")} <= set(wide.index):
                 x, y = (100 * wide.loc[(variant, part)].to_numpy(float) for part in ("answered", metric))
                 handles[recipe] = axes.errorbar(
                     x[0], y[0], xerr=[[x[0] - x[1]], [x[2] - x[0]]], yerr=[[y[0] - y[1]], [y[2] - y[0]]],
@@ -205,10 +201,10 @@ def _tradeoff(data: Data) -> Any:
     for axes, name in zip(panels, ("harmless", "refused"), strict=True):
         axes.set(title=f"Harmful prompts {name}", xlabel="benign prompts answered, %", ylabel=f"{name}, %",
                  xlim=(-4, 104), ylim=(-4, 104))  # fmt: skip
-    printed = data["main"][data["main"]["benchmark"] == "average safety"] if "main" in data else None
-    for row in printed[printed["who"] != "ours"].to_dict("records") if printed is not None else ():
-        panels[0].axhline(100 * row["value"], color=GREY, lw=0.8, ls=":", zorder=0)
-        panels[0].text(-3, 100 * row["value"], f"paper: {row['variant']}", fontsize=7, color=GREY, va="bottom")
+    for row in data["main"].to_dict("records") if "main" in data else ():
+        if row["benchmark"] == "average safety" and row["who"] != "ours":
+            panels[0].axhline(100 * row["value"], color=GREY, lw=0.8, ls=":", zorder=0)
+            panels[0].text(-3, 100 * row["value"], f"paper: {row['variant']}", fontsize=7, color=GREY, va="bottom")
     labels = [_of_seeds(recipe, seeds[recipe], wide["value"]) for recipe in handles]
     canvas.legend(handles.values(), labels, loc="outside lower center",
                   ncols=3 if max(map(len, labels), default=0) <= 40 else 2)  # fmt: skip
@@ -360,9 +356,7 @@ def _rates(table: str, xlabel: str, data: Data) -> Any:
 
     frame = data[table]
     undecided = frame["undecided"].fillna(0).astype(int)
-    notes = [
-        f"n={n}" + (f", {open_} undecided" if open_ else "") for n, open_ in zip(frame["n"], undecided, strict=True)
-    ]
+    notes = [f"n={n}" + (f", {left} undecided" if left else "") for n, left in zip(frame["n"], undecided, strict=True)]
     shown = frame.assign(
         panel=frame["benchmark"] + ", " + frame["metric"], note=notes, edge=103.0, variant=frame["variant"].astype(str),
         **{column: 100 * frame[column].where(frame["n"] > 0) for column in ("value", "low", "high")},
@@ -427,9 +421,8 @@ def _of_rates(section: str, table: str, xlabel: str, *shows: str) -> Figure:
 
 def _of_paper(number: int, about: str) -> Figure:
     about += " Rows called ours: this run, by its own judges and questions; its averages are over what was asked."
-    return Figure(
-        "Beside the paper", about, partial(_heatmap, number), beside=("main",), text=partial(_table_text, number)
-    )
+    draw, text = partial(_heatmap, number), partial(_table_text, number)
+    return Figure("Beside the paper", about, draw, beside=("main",), text=text)
 
 
 _DATA = "Data: sources, decontamination, selection"
@@ -488,10 +481,12 @@ def figure(name: str) -> Figure:
     return FIGURES[name]
 
 
-def sections() -> dict[str, list[str]]:
-    """The sections of the report in order, each with its figures."""
-    titles = dict.fromkeys(wanted.section for wanted in FIGURES.values())
-    return {title: [name for name, wanted in FIGURES.items() if wanted.section == title] for title in titles}
+def sections(out: Path, pictures: Path) -> Iterator[tuple[str, list[str], dict[str, pd.DataFrame]]]:
+    """The report's sections in order: title, its figures that `pictures` holds, its tables that the build has."""
+    for title in dict.fromkeys(wanted.section for wanted in FIGURES.values()):
+        mine = {name: wanted for name, wanted in FIGURES.items() if wanted.section == title}
+        drawn = [name for name in mine if (pictures / f"{name}.svg").exists()]
+        yield title, drawn, tables.some(out, [table for wanted in mine.values() for table in wanted.shows])
 
 
 def all_tables() -> list[str]:
@@ -519,12 +514,11 @@ def draw(name: str, out: str | Path) -> list[Path]:
                 drawn.savefig(temporary, **options)
             drawn.set_layout_engine("none")  # the first drawing has laid it out
     paths = [path.with_suffix(suffix) for suffix in _FORMATS]
-    if wanted.text is None:
-        return paths
-    frame = wanted.text(data)
-    latex = frame.to_latex(index=False, escape=True, na_rep="")
-    return [*paths, write_text(path.with_suffix(".md"), "\n".join(tables.markdown(frame)) + "\n"),
-            write_text(path.with_suffix(".tex"), latex)]  # fmt: skip
+    if wanted.text:
+        frame = wanted.text(data)
+        paths.append(write_text(path.with_suffix(".md"), "\n".join(tables.markdown(frame)) + "\n"))
+        paths.append(write_text(path.with_suffix(".tex"), frame.to_latex(index=False, escape=True, na_rep="")))
+    return paths
 
 
 def _plain(frame: pd.DataFrame) -> pd.DataFrame:
@@ -558,8 +552,6 @@ def draw_all(profile: str, root: Path = Path()) -> list[Path]:
 
 def show(name: str, out: str | Path) -> None:
     """Draw a figure and show it in a notebook with its caption."""
-    from html import escape
-
     from IPython.display import HTML, Image, display
 
     said = f"{name}: nothing to draw under this profile."
@@ -574,7 +566,7 @@ def caption(name: str, out: str | Path) -> str:
     wanted = figure(name)
     found = tables.some(out, (*wanted.needs, *wanted.beside))
     judged = next((found[table] for table in wanted.needs if "judge" in found.get(table, ())), None)
-    judges: Sequence[str] = [] if judged is None else list(dict.fromkeys(judged["judge"].dropna()))
+    judges: Sequence[str] = [] if judged is None else list(judged["judge"].dropna().unique())
     text = wanted.about + (f" Judged by: {', '.join(judges)}." if judges else "")
     if "roles" in found:
         roles = found["roles"].dropna(subset=["stands_in_for"])

@@ -9,14 +9,14 @@ measured by this module.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from star1lib.collection import sources
 from star1lib.errors import UserError
-from star1lib.evaluation.settings import PAPER_REASONING_TOKENS, Evaluation, Generation, Kind
+from star1lib.evaluation.settings import PAPER_REASONING_TOKENS, Evaluation, Kind
 from star1lib.study import tables
 from star1lib.study.profiles import Profile
 from star1lib.training.sft import TrainConfig, accumulation
@@ -53,15 +53,14 @@ class Card:
     usd: float
 
 
-_CARDS = (
+CARDS = {card.name: card for card in (
     Card("A100-40", 40, 312, 1555, 1.3),
     Card("A100-80", 80, 312, 2039, 1.8),
     Card("H100-80", 80, 989, 3350, 2.5),
     Card("H200-141", 141, 989, 4800, 3.5),
     Card("L40S-48", 48, 362, 864, 0.9),
     Card("RTX4090-24", 24, 165, 1008, 0.4),
-)
-CARDS = {card.name: card for card in _CARDS}
+)}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -117,33 +116,6 @@ class Work:
     released: int = 0
 
 
-@dataclass(frozen=True)
-class ModelPlan:
-    """The plan of one model; `fits` says why not if not, and what would.
-
-    GiB on each card of training (`weights`, `gradients`, `optimizer`, `activations` with the logits and the gathered
-    layer, `training` in all) and of serving (`serving`: weights alone, `split` over so many cards); tokens of all
-    variants (`trained`, `generated`), hours on all cards together, GiB on disk.
-    """
-
-    model: str
-    parameters: int
-    weights: float
-    gradients: float
-    optimizer: float
-    activations: float
-    training: float
-    serving: float
-    split: int
-    fits: str
-    trained: float
-    generated: float
-    train_hours: float
-    generate_hours: float
-    gpu_hours: float
-    disk: float
-
-
 def _training(config: TrainConfig, gpus: int) -> int:
     """How many of the cards train: one, where training is not launched on all."""
     return gpus if config.launch else 1
@@ -167,8 +139,13 @@ def training_memory(shape: Shape, config: TrainConfig, gpus: int) -> dict[str, f
     return {name: value / GIB for name, value in {**parts, "activations": activations + gathered + logits}.items()}
 
 
-def plan(name: str, card: Card, gpus: int, config: TrainConfig, work: Work) -> ModelPlan:
-    """What one model takes on `gpus` cards. Raises :class:`UserError` for less than one and an unknown shape."""
+def plan(name: str, card: Card, gpus: int, config: TrainConfig, work: Work) -> dict[str, Any]:
+    """What one model takes on `gpus` cards, a row of :func:`table`; `fits` says why not if not, and what would.
+
+    GiB on each card of training (see :func:`training_memory`, `training` in all) and of serving (the weights alone,
+    split over so many "cards a server"); tokens of all variants, hours on all cards together, GiB on disk. Raises
+    :class:`UserError` for less than one card and an unknown shape.
+    """
     if gpus < 1:
         raise UserError(f"plan: {gpus} GPUs; name one or more.")
     shape = known(name) or _local_shape(name)
@@ -184,12 +161,13 @@ def plan(name: str, card: Card, gpus: int, config: TrainConfig, work: Work) -> M
     answers = work.prompts * work.answer_tokens * (work.variants + work.released + 1)
     generate_hours = answers / (CONCURRENT / step * servers) / 3600
     disk = ((work.variants + work.released) * 2 + KEPT_CHECKPOINTS * (TRAINING_BYTES - 4)) * shape.parameters / GIB
-    return ModelPlan(
-        name, shape.parameters, **parts, training=sum(parts.values()), split=split,
-        serving=2 * shape.parameters / GIB / (split or 1), fits=_fits(shape, card, gpus, config),
-        trained=work.train_tokens * work.variants, generated=answers, train_hours=train_hours,
-        generate_hours=generate_hours, gpu_hours=(train_hours + generate_hours) * gpus, disk=disk,
-    )  # fmt: skip
+    return {
+        "model": name, "parameters": shape.parameters, **parts, "training": sum(parts.values()),
+        "serving": 2 * shape.parameters / GIB / (split or 1), "cards a server": split,
+        "fits": _fits(shape, card, gpus, config), "tokens trained": work.train_tokens * work.variants,
+        "tokens generated": answers, "hours of training": train_hours, "hours of generation": generate_hours,
+        "GPU hours": (train_hours + generate_hours) * gpus, "GiB on disk": disk,
+    }  # fmt: skip
 
 
 def _split(shape: Shape, card: Card) -> int:
@@ -256,7 +234,7 @@ def card(name: str) -> Card:
     return CARDS[name]
 
 
-def table(plans: Sequence[ModelPlan], card: Card, gpus: int, usd_per_gpu_hour: float | None = None) -> str:
+def table(plans: Sequence[Mapping[str, Any]], card: Card, gpus: int, usd_per_gpu_hour: float | None = None) -> str:
     """The plans as Markdown (memory, then work), a total, and the assumptions that they rest on.
 
     Dollars are at `usd_per_gpu_hour`, without it at the card's own; a negative one is a :class:`UserError`.
@@ -267,33 +245,28 @@ def table(plans: Sequence[ModelPlan], card: Card, gpus: int, usd_per_gpu_hour: f
     if not 0 <= usd < float("inf"):
         raise UserError(f"plan: {usd:g} USD for an hour of a GPU; give what it costs.")
     frame = pd.DataFrame(plans)
-    frame["usd"] = frame["gpu_hours"] * usd
-    forms = dict.fromkeys(("parameters", "trained", "generated"), "{:.3g}".format)
-    forms |= dict.fromkeys(("train_hours", "generate_hours", "gpu_hours"), "{:.1f}".format)
+    frame["USD"] = frame["GPU hours"] * usd
+    forms = dict.fromkeys(("parameters", "tokens trained", "tokens generated"), "{:.3g}")
+    forms |= dict.fromkeys(("hours of training", "hours of generation", "GPU hours"), "{:.1f}")
     for column in frame.columns.drop(["model", "fits"]):
-        frame[column] = frame[column].map(forms.get(column, "{:.0f}".format))
-    titles = {"trained": "tokens trained", "generated": "tokens generated", "train_hours": "hours of training",
-              "generate_hours": "hours of generation", "gpu_hours": "GPU hours", "disk": "GiB on disk", "usd": "USD",
-              "split": "cards a server"}  # fmt: skip
+        frame[column] = frame[column].map(forms.get(column, "{:.0f}").format)
     place = list(frame.columns).index("fits") + 1
-    parts = [frame.iloc[:, :place], frame[["model", *frame.columns[place:]]]]
-    memory, work = (tables.markdown(part.rename(columns=titles)) for part in parts)
-    hours = sum(one.gpu_hours for one in plans)
+    memory, work = map(tables.markdown, (frame.iloc[:, :place], frame[["model", *frame.columns[place:]]]))
+    hours = sum(one["GPU hours"] for one in plans)
     whose = "assumed, USD= gives yours" if usd_per_gpu_hour is None else "as given"
     summed = f"{hours:.0f} GPU hours on {gpus} x {card.name}, {hours * usd:,.0f} USD at {usd:g} an hour ({whose})."
-    return "\n".join(
-        ["GiB on each card:", "", *memory, "", "For all variants of a model:", "", *work, "", summed, ASSUMED]
-    )
+    lines = ["GiB on each card:", "", *memory, "", "For all variants of a model:", "", *work, "", summed, ASSUMED]
+    return "\n".join(lines)
 
 
-def refuse(plans: Sequence[ModelPlan]) -> None:
+def refuse(plans: Sequence[Mapping[str, Any]]) -> None:
     """Raise :class:`UserError` naming the first model that does not fit and what would."""
     for one in plans:
-        if one.fits != "yes":
-            raise UserError(f"plan: {one.model} does not fit ({one.fits.removeprefix('no: ')}).")
+        if one["fits"] != "yes":
+            raise UserError(f"plan: {one['model']} does not fit ({one['fits'].removeprefix('no: ')}).")
 
 
-def of_profile(profile: Profile, card: Card, gpus: int, models: Sequence[str] = ()) -> list[ModelPlan]:
+def of_profile(profile: Profile, card: Card, gpus: int, models: Sequence[str] = ()) -> list[dict[str, Any]]:
     """A plan per model: the named ones, else those of the profile."""
     plans = []
     if profile.models and (misspelt := [one for one in models if not (known(one) or Path(one).exists())]):
@@ -302,8 +275,7 @@ def of_profile(profile: Profile, card: Card, gpus: int, models: Sequence[str] = 
         own = profile.of(name) if name in profile.chosen() else profile
         config = TrainConfig.model_validate(own.common.get("training", {}))
         model = str(own.common["base_model"]) if own is not profile else name
-        found = plan(model, card, gpus, config, work_of(own, config))
-        plans.append(replace(found, model=name))
+        plans.append({**plan(model, card, gpus, config, work_of(own, config)), "model": name})
     return plans
 
 
@@ -312,23 +284,19 @@ def work_of(profile: Profile, config: TrainConfig) -> Work:
 
     A row has the published rows' mean length, an answer a quarter of its budget.
     """
-    recipes: dict[str, Any] = {}
-    sets: list[str] = []
-    for section in profile.notebooks.values():
-        recipes |= section.get("variants", {})
-        for name in ("safety_sets", "reasoning_sets", "over_refusal_sets"):
-            sets += section.get(name, [])
-    size = int(profile.notebooks.get("04_selection", {}).get("size", 1000))
-    trained = {name: recipe for name, recipe in recipes.items() if not recipe.get("checkpoint")}
-    rows = sum(
-        int(recipe.get("rows") or _published(recipe.get("pool", ""), size)) + int(recipe.get("benign", 0))
-        for recipe in trained.values()
-    )
+    recipes = {name: recipe for _, name, recipe in profile.recipes()}
+    kinds = ("safety_sets", "reasoning_sets", "over_refusal_sets")
+    sets = [name for section in profile.notebooks.values() for kind in kinds for name in section.get(kind, [])]
+    size = int(profile.setting("04_selection", "size", 1000))
+    trained = [recipe for recipe in recipes.values() if not recipe.get("checkpoint")]
+    rows = sum(int(recipe.get("rows") or _published(recipe.get("pool", ""), size)) + int(recipe.get("benign", 0))
+               for recipe in trained)  # fmt: skip
     each = min(_ROW_CHARS / 4, config.max_length)
     how = Evaluation.model_validate({"generation": {"name": "paper"}, **profile.common.get("evaluation", {})})
-    settings, limits = how.generation, how.limits
-    counts = {name: min(_published(name, 250), limits.get(name, 1 << 30)) for name in dict.fromkeys(sets)}
-    tokens = sum(count * _budget(settings, name) / 4 for name, count in counts.items())
+    counts = {name: min(_published(name, 250), how.limits.get(name, 1 << 30)) for name in dict.fromkeys(sets)}
+    kind_of: dict[str, Kind] = dict.fromkeys(PAPER_REASONING_TOKENS, "reasoning")
+    tokens = sum(count * how.generation.budget(name, kind_of.get(name, "safety"), thinking=True) / 4
+                 for name, count in counts.items())  # fmt: skip
     prompts = sum(counts.values())
     share = rows / max(len(trained), 1)
     released = len(recipes) - len(trained)
@@ -338,8 +306,3 @@ def work_of(profile: Profile, config: TrainConfig) -> Work:
 def _published(name: str, otherwise: int) -> int:
     """How many rows or questions a set has."""
     return (sources.SOURCES[name].expected if name in sources.SOURCES else None) or otherwise
-
-
-def _budget(settings: Generation, benchmark: str) -> int:
-    kind: Kind = "reasoning" if benchmark in PAPER_REASONING_TOKENS else "safety"
-    return settings.budget(benchmark, kind, thinking=True)

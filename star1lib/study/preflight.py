@@ -6,8 +6,10 @@ never come, averages over nothing, engines that are not installed, a machine tha
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
@@ -27,7 +29,6 @@ from star1lib.study.profiles import Profile
 from star1lib.training.sft import TrainConfig
 from star1lib.training.variants import BASE, Recipe
 
-_SETS = ("safety_sets", "reasoning_sets", "over_refusal_sets")
 _NEEDED = {"06_safety": "safety_sets", "07_reasoning": "reasoning_sets", "10_over_refusal": "over_refusal_sets"}
 _OTHER_KEYS = {"bedrock", "sagemaker", "hf"}  # their credentials are not one variable
 
@@ -56,14 +57,14 @@ def lacking(
     builds = profile.each(models)
     return list(dict.fromkeys([
         *_keys(profile), *_sets(builds, Path(mirror) if mirror else None, fetch), *_templates(builds),
-        *_engines(builds), *_said(lambda: room.check(profile, models=models)),
+        *_engines(builds), *_said(room.check, profile, models=models),
     ]))  # fmt: skip
 
 
-def _said(look: Callable[[], Any]) -> Iterator[str]:
+def _said(look: Callable[..., Any], *given: Any, **options: Any) -> Iterator[str]:
     """What `look` complains about."""
     try:
-        look()
+        look(*given, **options)
     except UserError as err:
         yield str(err)
 
@@ -77,18 +78,14 @@ def _keys(profile: Profile) -> Iterator[str]:
             yield f"roles.{name}: the environment variable {variable} is not set, export your key in it"
 
 
-def _recipes(build: Profile) -> dict[str, dict[str, Recipe]]:
-    """Notebook -> variant -> recipe."""
-    return {
-        stage: {name: Recipe.model_validate(raw) for name, raw in section.get("variants", {}).items()}
-        for stage, section in build.notebooks.items()
-    }
+def _recipes(build: Profile) -> list[tuple[str, str, Recipe]]:
+    return [(stage, name, Recipe.model_validate(raw)) for stage, name, raw in build.recipes()]
 
 
 def _unknown(build: Profile) -> Iterator[str]:
     """Training sets that no run could load; unlike the others, one that is not at hand is left out by the run."""
-    for name in build.notebooks.get("01_sources", {}).get("train_sets", []):
-        for said in _said(lambda name=name: sources.source(name)):  # type: ignore[misc]
+    for name in build.setting("01_sources", "train_sets", []):
+        for said in _said(sources.source, name):
             yield f"notebooks.01_sources.train_sets: {said}"
 
 
@@ -97,15 +94,13 @@ def _sets(builds: Sequence[Profile], mirror: Path | None, fetch: bool) -> Iterat
     held: dict[str, str] = {}
     for build in builds:
         for stage, section in build.notebooks.items():
-            for kind in (*_SETS, "first_sets"):
+            for kind in (*_NEEDED.values(), "first_sets"):
                 asked |= {name: f"notebooks.{stage}.{kind}" for name in section.get(kind, []) if name not in asked}
-        for stage, recipes in _recipes(build).items():
-            for title, recipe in recipes.items():
-                pools = [] if recipe.checkpoint else [recipe.pool, recipe.benign_pool]
-                held |= {name: f"notebooks.{stage}.variants.{title}" for name in pools
-                         if name in sources.SOURCES and name not in held}  # fmt: skip
-    tests = builds[0].notebooks.get("01_sources", {}).get("test_sets", [])
-    held |= dict.fromkeys(tests, "notebooks.01_sources.test_sets")
+        for stage, title, recipe in _recipes(build):
+            for pool in () if recipe.checkpoint else (recipe.pool, recipe.benign_pool):
+                if pool in sources.SOURCES:
+                    held.setdefault(pool, f"notebooks.{stage}.variants.{title}")
+    held |= dict.fromkeys(builds[0].setting("01_sources", "test_sets", []), "notebooks.01_sources.test_sets")
     for name, field in {**held, **asked}.items():
         source = sources.SOURCES.get(name)
         local = bool(mirror and source and source.mirror and (mirror / source.mirror).exists())
@@ -113,7 +108,7 @@ def _sets(builds: Sequence[Profile], mirror: Path | None, fetch: bool) -> Iterat
             continue
         look = benchmark(name).load if name in asked else partial(sources.load, name)
         with suppress(ConfinementError):  # what cannot be confined here is left out, as the run says
-            for said in _said(lambda look=look: look(mirror)):  # type: ignore[misc]
+            for said in _said(look, mirror):
                 yield f"{field}: {said}"
 
 
@@ -121,13 +116,15 @@ def _averages(profile: Profile, builds: Sequence[Profile]) -> Iterator[str]:
     """Notebooks that ask nothing, and roles of a claim about safety that are asked no benchmark in common."""
     for build in builds:
         for stage, kind in _NEEDED.items():
-            if build.notebooks.get(stage, {}).get(kind, ["by default"]) == []:
+            if build.setting(stage, kind) == []:
                 yield f"notebooks.{stage}.{kind}: empty, an average over nothing, name a benchmark"
 
-    ledger = claims.load()
-    for build, kind in ((one, kind) for one in builds for kind in _classes(profile, one)):
-        played = profile.notebooks.get("11_figures", {}).get("claim_roles", {})[kind]
-        asked = _asked(build)
+    ledger, by_kind = claims.load(), profile.setting("11_figures", "claim_roles", {})
+    of_model = {f"{profile.name}/{one.folder}": one.model_class for one in profile.models}
+    for build, kind in itertools.product(builds, by_kind):
+        if of_model.get(build.name, kind) != kind:
+            continue
+        played, asked = by_kind[kind], _asked(build)
         for claim in ledger.claims:
             pair = [[name for name in played.get(role, []) if name in asked] for role in (claim.first, claim.second)]
             if claim.metric == "safe" and kind in claim.printed and all(pair):
@@ -138,48 +135,34 @@ def _averages(profile: Profile, builds: Sequence[Profile]) -> Iterator[str]:
                            "benchmark, an average over nothing, ask both the same safety_sets")  # fmt: skip
 
 
-def _classes(profile: Profile, build: Profile) -> list[str]:
-    known = {f"{profile.name}/{one.folder}": one.model_class for one in profile.models}
-    found = list(profile.notebooks.get("11_figures", {}).get("claim_roles", {}))
-    return [kind for kind in found if known.get(build.name, kind) == kind]
-
-
 def _asked(build: Profile) -> dict[str, set[str]]:
     """Variant -> the benchmarks of harmful prompts that it is asked, without those left to defaults."""
-
-    def sets(stage: str) -> set[str]:
-        return set(build.notebooks.get(stage, {}).get("safety_sets", []))
-
-    recipes = _recipes(build)
-    asked: dict[str, set[str]] = {BASE: sets("06_safety") | sets("08_data_quality") | sets("10_over_refusal")}
-    for stage, where in (("05_first", "06_safety"), ("05_sft", "06_safety"), ("08_data_quality", "08_data_quality"),
-                         ("10_over_refusal", "10_over_refusal")):  # fmt: skip
-        for name in recipes.get(stage, {}):
-            asked.setdefault(name, set()).update(sets(where))
-    for name in build.notebooks.get("08_data_quality", {}).get("beside", []):
-        asked.setdefault(name, set()).update(sets("08_data_quality"))
+    where = {"05_first": "06_safety", "05_sft": "06_safety", "08_data_quality": "08_data_quality",
+             "10_over_refusal": "10_over_refusal"}  # fmt: skip
+    pairs = [(BASE, stage) for stage in where.values()]
+    pairs += [(name, where[stage]) for stage, name, _ in build.recipes() if stage in where]
+    pairs += [(name, "08_data_quality") for name in build.setting("08_data_quality", "beside", [])]
+    asked: dict[str, set[str]] = defaultdict(set)
+    for name, stage in pairs:
+        asked[name].update(build.setting(stage, "safety_sets", []))
     return {name: found for name, found in asked.items() if found}
 
 
 def _benign(builds: Sequence[Profile]) -> Iterator[str]:
     for build in builds:
-        for stage, recipes in _recipes(build).items():
-            aside = build.notebooks[stage].get("benign_for_training", build.common.get("benign_for_training", 0))
-            size = build.notebooks.get("04_selection", {}).get("size", 1000)
-            for name, recipe in recipes.items():
-                most = min(aside, size)
-                if recipe.benign_pool == "own" and recipe.benign > most:
-                    yield (f"notebooks.{stage}.variants.{name}: {recipe.benign} benign variants asked for, at most "
-                           f"{most} can come, ask for fewer or raise benign_for_training and size")  # fmt: skip
+        for stage, name, recipe in _recipes(build):
+            most = min(build.setting(stage, "benign_for_training", 0), build.setting("04_selection", "size", 1000))
+            if recipe.benign_pool == "own" and recipe.benign > most:
+                yield (f"notebooks.{stage}.variants.{name}: {recipe.benign} benign variants asked for, at most "
+                       f"{most} can come, ask for fewer or raise benign_for_training and size")  # fmt: skip
 
 
 def _templates(builds: Sequence[Profile]) -> Iterator[str]:
     for build in builds:
         base = str(build.common.get("base_model", checkpoints.SMOLLM2))
-        recipes = [recipe for stage in _recipes(build).values() for recipe in stage.values()]
-        for name in dict.fromkeys([base, *(recipe.checkpoint for recipe in recipes if recipe.checkpoint)]):
+        for name in dict.fromkeys([base, *(one.checkpoint for _, _, one in _recipes(build) if one.checkpoint)]):
             if not roles.served(name):
-                yield from _said(lambda name=name: _template(name))  # type: ignore[misc]
+                yield from _said(_template, name)
 
 
 def _template(name: str) -> None:

@@ -9,19 +9,20 @@ A key that no notebook declares is an error here; papermill alone would only war
 from __future__ import annotations
 
 import ast
-import difflib
+import itertools
 import json
 import math
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections import ChainMap
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 import yaml
 from pydantic import Field, ValidationError, field_validator
 
 from star1lib import policies
-from star1lib.errors import UserError
+from star1lib.errors import UserError, meant
 from star1lib.evaluation.benchmarks import REGISTRY
 from star1lib.evaluation.seeds import SEED, recipe_of
 from star1lib.evaluation.settings import Evaluation
@@ -86,8 +87,8 @@ class Profile(Record):
         known = [one.folder for one in self.models]
         for name in names:
             if name not in known:
-                hint = _meant(name, known) if known else "its one model is common.base_model."
-                raise UserError(f"MODELS: profile '{self.name}' has no model '{name}'; {hint}")
+                hint = meant(name, known) if known else "its one model is common.base_model"
+                raise UserError(f"MODELS: profile '{self.name}' has no model '{name}'; {hint}.")
         return [name for name in known if not names or name in names]
 
     def builds(self) -> list[Profile]:
@@ -98,18 +99,25 @@ class Profile(Record):
         """The profiles that training and evaluation run under: its models' own, of the named ones, else itself."""
         return [self.of(name) for name in self.chosen(names)] or [self]
 
+    def setting(self, stage: str, key: str, default: Any = None) -> Any:
+        """What a notebook is given: its own section's value, else the common one, else `default`."""
+        return self.notebooks.get(stage, {}).get(key, self.common.get(key, default))
+
+    def recipes(self) -> list[tuple[str, str, dict[str, Any]]]:
+        """Every arm of its notebooks: the stage, the variant, its recipe as written."""
+        return [(stage, name, recipe) for stage, section in self.notebooks.items()
+                for name, recipe in section.get("variants", {}).items()]  # fmt: skip
+
     def of(self, name: str) -> Profile:
         """The profile as one of its models sees it; its name is that of the model's build, `<profile>/<model>`."""
         [own] = [one for one in self.models if one.folder == name]
-        sections = dict.fromkeys([*self.notebooks, *own.notebooks])
-        return self.model_copy(
-            update={
-                "name": f"{self.name}/{name}",
-                "common": _over({**self.common, "base_model": own.model}, own.common),
-                "notebooks": {key: _over(self.notebooks.get(key, {}), own.notebooks.get(key, {})) for key in sections},
-                "models": [],
-            }
-        )
+        both = dict.fromkeys([*self.notebooks, *own.notebooks])
+        return self.model_copy(update={
+            "name": f"{self.name}/{name}",
+            "common": _over({**self.common, "base_model": own.model}, own.common),
+            "notebooks": {key: _over(self.notebooks.get(key, {}), own.notebooks.get(key, {})) for key in both},
+            "models": [],
+        })  # fmt: skip
 
 
 class _OnceLoader(yaml.SafeLoader):
@@ -141,7 +149,7 @@ def load(name: str, root: Path = Path()) -> Profile:
         path = derived
     if not path.exists():
         known = sorted(file.stem for file in (root / stages.PARAMS).glob("*.yaml"))
-        raise UserError(f"profile '{name}': {path} does not exist; {_meant(name, known)}")
+        raise UserError(f"profile '{name}': {path} does not exist; {meant(name, known)}.")
     try:
         value = yaml.load(path.read_text(encoding="utf-8"), Loader=_OnceLoader)  # a safe loader
     except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as err:
@@ -192,27 +200,27 @@ def check(profile: Profile, root: Path = Path()) -> None:
         if missing := [path for path in rows if not path.exists()]:
             raise UserError(f"{missing[0]}: not there; write its rows beside the policies or take out the `slug`.")
     declared = {stage.name: declared_parameters(root / stage.notebook) for stage in stages.STAGES}
+    everywhere = dict(sorted(ChainMap(*declared.values()).items()))
+    sections = [profile.common, *profile.notebooks.values()]
+    if reserved := [key for section in sections for key in section if key in RESERVED]:
+        _refuse(str(where), f"'{reserved[0]}' is set by the runner; remove it")
     for name, section in profile.notebooks.items():
-        place = f"{where}: notebooks.{name}"
         if name not in declared:
-            raise UserError(f"{place}: no such notebook; {_meant(name, list(declared))}")
-        for key, value in section.items():
-            if key not in declared[name]:
-                raise UserError(
-                    f"{place}.{key}: the notebook has no such parameter; {_meant(key, list(declared[name]))}"
-                )
-            _check_type(value, declared[name][key], f"{place}.{key}")
-    for section in (profile.common, *profile.notebooks.values()):
-        for key, value in section.items():
-            _check_value(key, value, where)
+            _refuse(f"{where}: notebooks.{name}", f"no such notebook; {meant(name, declared)}")
+        _check_section(section, declared[name], f"{where}: notebooks.{name}", "the notebook has no such parameter")
+    _check_section(profile.common, everywhere, f"{where}: common", "no notebook has it")
+    for key, value in itertools.chain(*(section.items() for section in sections)):
+        _check_value(key, value, f"{where}: {key}")
     if not profile.models:
         _check_compared(profile, declared, where)
-    everywhere = {key for parameters in declared.values() for key in parameters}
-    for key, value in profile.common.items():
-        owners = [parameters for parameters in declared.values() if key in parameters]
-        if not owners:
-            raise UserError(f"{where}: common.{key}: no notebook has it; {_meant(key, sorted(everywhere))}")
-        _check_type(value, owners[0][key], f"{where}: common.{key}")
+
+
+def _check_section(given: Mapping[str, Any], declared: Mapping[str, Any], place: str, unknown: str) -> None:
+    """Keys that a notebook has, with values of the types of its defaults."""
+    for key, value in given.items():
+        if key not in declared:
+            _refuse(f"{place}.{key}", f"{unknown}; {meant(key, declared)}")
+        _check_type(value, declared[key], f"{place}.{key}")
 
 
 def _check_type(value: Any, default: Any, where: str) -> None:
@@ -220,14 +228,12 @@ def _check_type(value: Any, default: Any, where: str) -> None:
         return
     if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
         return
-    raise UserError(f"{where}: {type(default).__name__} expected, {type(value).__name__} found; correct the value.")
+    _refuse(where, f"{type(default).__name__} expected, {type(value).__name__} found; correct the value")
 
 
-def _check_value(key: str, value: Any, where: Path) -> None:
+def _check_value(key: str, value: Any, place: str) -> None:
     """What a nested or bounded setting may be: known fields, known names, possible numbers."""
-    if key in RESERVED:
-        raise UserError(f"{where}: '{key}' is set by the runner; remove it.")
-    place = f"{where}: {key}"
+    asked: Iterable[str] = ()
     if key == "training":
         parse_record(value, TrainConfig, place)
     elif key == "variants":
@@ -238,49 +244,44 @@ def _check_value(key: str, value: Any, where: Path) -> None:
                 _refuse(f"{place}.{name}", "a variant of another seed is called so; choose another name")
             parse_record(recipe if isinstance(recipe, dict) else {"recipe": recipe}, Recipe, f"{place}.{name}")
     elif key == "evaluation":
-        for name in parse_record(value, Evaluation, place).limits:
-            if name not in REGISTRY:
-                _refuse(place, f"no benchmark '{name}'; {_meant(name, sorted(REGISTRY))}")
+        asked = parse_record(value, Evaluation, place).limits
     elif key.endswith("_sets") and key not in ("train_sets", "test_sets"):
-        for name in value:
-            if name not in REGISTRY:
-                _refuse(place, f"no benchmark '{name}'; {_meant(str(name), sorted(REGISTRY))}")
+        asked = value
     elif isinstance(value, int | float) and not isinstance(value, bool):
         if not math.isfinite(value) or value < 0:
             _refuse(place, f"{value} given; a number from 0 on is needed")
         if "threshold" in key and value > 1:
             _refuse(place, f"{value} given; a threshold lies between 0 and 1")
+    for name in asked:
+        if name not in REGISTRY:
+            _refuse(place, f"no benchmark '{name}'; {meant(str(name), sorted(REGISTRY))}")
 
 
-def _refuse(place: str, reason: str) -> None:
+def _refuse(place: str, reason: str) -> NoReturn:
     raise UserError(f"{place}: {reason}.")
 
 
 def parameters(
-    profile: Profile,
-    stage_name: str,
-    *,
-    mirror: str | None = None,
-    root: Path = Path(),
-    models: Sequence[str] = (),
+    profile: Profile, stage_name: str, *, mirror: str | None = None, root: Path = Path(), models: Sequence[str] = ()
 ) -> dict[str, Any]:
     """What papermill injects into one notebook: reserved values, then `common`, then its own section.
 
     A model's notebooks get those of `profile.of(model)`; the last one gets the facts of `models`.
     """
     declared = declared_parameters(root / stages.stage(stage_name).notebook)
+    facts = {one.folder: {"out": str(stages.BUILD / profile.name / one.folder), "model_class": one.model_class,
+                          "billions": one.billions} for one in profile.models}  # fmt: skip
     values: dict[str, Any] = {
         "profile": profile.name,
         "out": str(stages.BUILD / profile.name),
         "mirror": mirror or None,
         "roles": _priced(profile),
         "selection": str(stages.BUILD / profile.name.split("/")[0] / "04_selection"),
-        "models": {name: _facts(profile, name) for name in models},
+        "models": {name: facts[name] for name in models},
+        **profile.common,
     }
-    values.update(profile.common)
-    values = {key: value for key, value in values.items() if key in declared}
-    values.update(profile.notebooks.get(stage_name, {}))
-    return values
+    given = {key: value for key, value in values.items() if key in declared}
+    return given | profile.notebooks.get(stage_name, {})
 
 
 def _over(settings: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
@@ -294,15 +295,8 @@ def hub_models(profile: Profile) -> list[str]:
     found = []
     for build in profile.builds():
         found.append(str(build.common.get("base_model", "")))
-        recipes = [one for section in build.notebooks.values() for one in section.get("variants", {}).values()]
-        found += [str(recipe["checkpoint"]) for recipe in recipes if recipe.get("checkpoint")]
+        found += [str(recipe["checkpoint"]) for _, _, recipe in build.recipes() if recipe.get("checkpoint")]
     return [name for name in dict.fromkeys(found) if pins.is_hub_model(name)]
-
-
-def _facts(profile: Profile, name: str) -> dict[str, Any]:
-    """What the last notebook needs of one model."""
-    [own] = [one for one in profile.models if one.folder == name]
-    return {"out": str(stages.BUILD / profile.name / name), "model_class": own.model_class, "billions": own.billions}
 
 
 def _check_models(profile: Profile, where: Path) -> None:
@@ -315,21 +309,23 @@ def _check_models(profile: Profile, where: Path) -> None:
     declared = {BASE, PLAIN}
     for build in profile.builds():
         declared |= set(_variants(build, where))
-    known = claims.load().roles()
-    for field, role, names in _played(profile):
-        if role not in known:
-            _refuse(f"{where}: {field}", f"no role '{role}'; {_meant(role, known)}"[:-1])
-        _check_made(names, declared, f"{where}: {field}")
+    known, by_kind = claims.load().roles(), profile.setting("11_figures", "claim_roles", {})
+    fields = {f"claim_roles.{kind}": played for kind, played in by_kind.items()}
+    fields["printed_roles"] = profile.setting("11_figures", "printed_roles", {})
+    for field, played in fields.items():
+        for role, names in played.items():
+            if role not in known:
+                _refuse(f"{where}: {field}", f"no role '{role}'; {meant(role, known)}")
+            _check_made(names, declared, f"{where}: {field}")
 
 
 def _variants(build: Profile, where: Path) -> dict[str, Any]:
     """The recipes of a build by variant; a name that stands for two recipes would hide one of them."""
     found: dict[str, Any] = {}
-    for stage, section in build.notebooks.items():
-        for name, recipe in section.get("variants", {}).items():
-            if found.setdefault(name, recipe) != recipe:
-                place = f"{where}: notebooks.{stage}.variants.{name}"
-                _refuse(place, "another notebook has a variant of that name and another recipe; choose another name")
+    for stage, name, recipe in build.recipes():
+        if found.setdefault(name, recipe) != recipe:
+            place = f"{where}: notebooks.{stage}.variants.{name}"
+            _refuse(place, "another notebook has a variant of that name and another recipe; choose another name")
     return found
 
 
@@ -337,28 +333,17 @@ def _check_made(names: Iterable[str], made: Collection[str], place: str) -> None
     """Whether somebody makes the named variants, of whatever seed and with whatever switch (`star1_seed1+zero`)."""
     for name in names:
         if recipe_of(name.partition("+")[0]) not in made:
-            _refuse(place, f"no variant '{name}'; {_meant(name, sorted(made))}"[:-1])
-
-
-def _played(profile: Profile) -> Iterator[tuple[str, str, list[str]]]:
-    """What the last notebook compares: the field, a role of the paper's claims, the variants that play it."""
-    last = profile.notebooks.get("11_figures", {})
-    by_kind = {f"claim_roles.{kind}": played for kind, played in last.get("claim_roles", {}).items()}
-    for field, played in {**by_kind, "printed_roles": last.get("printed_roles", {})}.items():
-        for role, names in played.items():
-            yield field, role, names
+            _refuse(place, f"no variant '{name}'; {meant(name, sorted(made))}")
 
 
 def _check_compared(profile: Profile, declared: Mapping[str, Mapping[str, Any]], where: Path) -> None:
     """Variants that a notebook compares are ones that the profile makes, its notebooks' defaults included."""
-
-    def given(stage: str, key: str) -> Any:
-        return profile.notebooks.get(stage, {}).get(key, declared[stage].get(key, []))
-
-    made = {BASE, PLAIN, *(name for stage in declared for name in given(stage, "variants"))}
-    paired = [name for pair in given("09_thinking", "pairs") for name in pair]
-    _check_made(paired, made, f"{where}: 09_thinking.pairs ({profile.name})")
-    _check_made(given("08_data_quality", "beside"), made, f"{where}: 08_data_quality.beside ({profile.name})")
+    arms = [profile.setting(stage, "variants", declared[stage].get("variants", [])) for stage in declared]
+    made = {BASE, PLAIN, *itertools.chain(*arms)}
+    pairs = profile.setting("09_thinking", "pairs", declared["09_thinking"]["pairs"])
+    _check_made(itertools.chain(*pairs), made, f"{where}: 09_thinking.pairs ({profile.name})")
+    beside = profile.setting("08_data_quality", "beside", declared["08_data_quality"]["beside"])
+    _check_made(beside, made, f"{where}: 08_data_quality.beside ({profile.name})")
 
 
 def _priced(profile: Profile) -> dict[str, Any]:
@@ -366,9 +351,3 @@ def _priced(profile: Profile) -> dict[str, Any]:
     played = roles.load(profile.roles, profile.prices)
     priced = {name: {"price": role.price.model_dump()} for name, role in roles.models(played).items() if role.price}
     return {name: {**player, **priced[name]} if name in priced else player for name, player in profile.roles.items()}
-
-
-def _meant(name: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    hint = f"did you mean '{close[0]}'? " if close else ""
-    return f"{hint}known: {', '.join(known)}."

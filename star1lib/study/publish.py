@@ -8,8 +8,9 @@ its numbers come from a run and a test can compare the two.
 from __future__ import annotations
 
 import datetime
+import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 FIGURES = Path("figures")
 README = Path("README.md")
 RESULTS = "results.json"
+_TABLE = re.compile(r"(<!-- table (?P<name>\S+) (?P<profile>\S+) -->)\n.*?<!-- end -->", re.DOTALL)
 _SHORT = {"brief": "averages", "seeds": "over_seeds"}
 _PICTURES = (".svg", ".png", ".pdf", ".md", ".tex")
 
@@ -70,10 +72,8 @@ def results(profile: profiles.Profile, out: Path) -> dict[str, Any]:
 
 
 def _rows(out: Path, name: str) -> list[dict[str, Any]]:
-    frame = tables.some(out, [name]).get(name)
-    if frame is None:
-        return []
-    return [{str(k): (None if v != v else v) for k, v in row.items()} for row in frame.to_dict("records")]
+    return [{str(k): (None if v != v else v) for k, v in row.items()}
+            for frame in tables.some(out, [name]).values() for row in frame.to_dict("records")]  # fmt: skip
 
 
 def _copy(source: Path, target: Path) -> Path:
@@ -90,18 +90,11 @@ def refresh(root: Path = Path()) -> Path:
 
 def refreshed(text: str, root: Path = Path()) -> str:
     """`text` with every block between `<!-- table NAME PROFILE -->` and `<!-- end -->` written from its file."""
-    lines: list[str] = []
-    inside = False
-    for line in text.split("\n"):
-        if line.startswith("<!-- table "):
-            _, _, name, profile, _ = line.split()
-            lines += [line, *_markdown(root / FIGURES / profile, name), "<!-- end -->"]
-            inside = True
-        elif inside:
-            inside = not line.startswith("<!-- end")
-        else:
-            lines.append(line)
-    return "\n".join(lines)
+
+    def fresh(found: re.Match[str]) -> str:
+        return "\n".join([found[1], *_markdown(root / FIGURES / found["profile"], found["name"]), "<!-- end -->"])
+
+    return _TABLE.sub(fresh, text)
 
 
 def write_page(build: Path) -> Path:
@@ -114,21 +107,16 @@ def write_page(build: Path) -> Path:
              *(["", "By model: " + ", ".join(f"[{model}]({model}/README.md)" for model in models)] if models else []),
              *(f"\n{sentence}" for sentence in about.get("left_out", {}).values())]  # fmt: skip
     rest = sorted(path.stem for path in tables.folder(build).glob("*.csv"))
-    for title, names in figures.sections().items():
-        shown = list(dict.fromkeys(table for name in names for table in figures.FIGURES[name].shows))
-        drawn = [name for name in names if (build / f"{name}.svg").exists()]
-        pictures = [
-            f"![{name.replace('_', ' ')}]({name}.svg)\n\n*{tables.inert(figures.caption(name, build))}*\n"
-            for name in drawn
-        ]
+    for title, drawn, shown in figures.sections(build, build):
+        pictures = [f"![{name.replace('_', ' ')}]({name}.svg)\n\n*{tables.inert(figures.caption(name, build))}*\n"
+                    for name in drawn]  # fmt: skip
         lines += _section(build, title, pictures, shown)
         rest = [name for name in rest if name not in shown]
-    lines += _section(build, "Other tables", [], rest)
+    lines += _section(build, "Other tables", [], tables.some(build, rest))
     return write_text(build / README, "\n".join(lines).rstrip() + "\n")
 
 
-def _section(build: Path, title: str, pictures: list[str], names: Sequence[str]) -> list[str]:
-    found = tables.some(build, names)
+def _section(build: Path, title: str, pictures: list[str], found: Mapping[str, pd.DataFrame]) -> list[str]:
     if not found and not pictures:
         return []
     lines = ["", f"## {title}", "", *pictures]

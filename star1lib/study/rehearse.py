@@ -82,7 +82,7 @@ def derive(profile: Profile, models: Sequence[str] = (), *, url: str = "", root:
         _launch(small[name], root, build / f"launch-{kind}.yaml", _PORT + place)
     how, served = Evaluation.model_validate(chosen[0].common.get("evaluation", {})), None
     if how.engine == "vllm" and (root / how.serving.python).exists():
-        served = min(chosen, key=_arms).name
+        served = min(chosen, key=lambda one: len(one.recipes())).name
         serving = {**_SERVING, "python": how.serving.python}
         small[served].common["evaluation"] |= {"engine": "vllm", "serving": serving}
     players = roles.models(roles.load(profile.roles, profile.prices)).values()
@@ -102,10 +102,6 @@ def derive(profile: Profile, models: Sequence[str] = (), *, url: str = "", root:
         "models": listed,
     }  # fmt: skip
     return Rehearsal(small[profile.name].model_copy(update=changes), made, list(launched.values()), served)
-
-
-def _arms(build: Profile) -> int:
-    return sum(len(section.get("variants", {})) for section in build.notebooks.values())
 
 
 def _small(build: Profile, tiny: Callable[[str], str]) -> Profile:
@@ -233,8 +229,7 @@ def _page(
     import pandas as pd
 
     builds = {step.build for step in steps if step.stage.per_model}
-    recipes = [recipe for one in made.profile.each() if one.name in builds
-               for section in one.notebooks.values() for recipe in section.get("variants", {}).values()]  # fmt: skip
+    recipes = [recipe for one in made.profile.each() if one.name in builds for _, _, recipe in one.recipes()]
     trained = sum(not recipe.get("checkpoint") for recipe in recipes)
     own = sorted(name for name, kin in made.models.items() if kin.own)
     kinds = sorted({kin.model_type for kin in made.models.values()})

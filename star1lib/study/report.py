@@ -22,7 +22,7 @@ from star1lib.evaluation import run
 from star1lib.evaluation.judges import offline
 from star1lib.files import read_json, read_manifest, write_text
 from star1lib.safeguards import SWITCH, completions_shown
-from star1lib.study import figures, profiles, runner, stages, tables
+from star1lib.study import figures, profiles, runner, stages
 from star1lib.study.display import complete, left_out, readable
 
 if TYPE_CHECKING:
@@ -52,27 +52,22 @@ def build(profile: profiles.Profile, *, root: Path = Path()) -> Path:
     for build in builds.values():
         for name in figures.outdated(root / stages.BUILD / build.name):
             figures.draw(name, root / stages.BUILD / build.name)
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("star1lib", "assets/report"), autoescape=True, trim_blocks=True
-    )
-    sections = [section for model in builds for section in _sections(out, model)] + [_judges_section()]
+    templates = jinja2.PackageLoader("star1lib", "assets/report")
+    environment = jinja2.Environment(loader=templates, autoescape=True, trim_blocks=True)
+    given = {step: runner.params_file(step.build, step.stage.name) for step in steps}
+    files = pd.DataFrame([row for model in builds for row in hashes(out / model)])
     html = environment.get_template("index.html.j2").render(
         profile=profile,
         base_model=", ".join(models) or profile.common.get("base_model", "smollm2"),
-        sections=sections,
+        sections=[*(section for model in builds for section in _sections(out, model)), _judges_section()],
         notebooks=_notebooks(steps, out, root),
         transcripts={model: link for model in builds if (link := _transcripts(out, model))},
         shown=completions_shown(),
         left_out=list(dict.fromkeys(why for model in builds for why in left_out(out / model).values())),
         switch=SWITCH,
         machine=Markup(pd.DataFrame([machine()]).T.to_html(header=False, border=0)),
-        hashes=_table(
-            "data and results by hash", pd.DataFrame([row for model in builds for row in hashes(out / model)])
-        ),
-        parameters={
-            _title(step): json.dumps(read_json(root / runner.params_file(step.build, step.stage.name)), indent=1)
-            for step in steps
-        },
+        hashes=_table("data and results by hash", files),
+        parameters={_title(step): json.dumps(read_json(root / path), indent=1) for step, path in given.items()},
     )
     return write_text(page, html)
 
@@ -80,7 +75,6 @@ def build(profile: profiles.Profile, *, root: Path = Path()) -> Path:
 def machine() -> dict[str, Any]:
     """Processor, memory, system and package versions of this machine; no host name, no path."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30 if hasattr(os, "sysconf") else 0
-    versions = {name: importlib.metadata.version(name) for name in _PACKAGES}
     return {
         "processor": _processor(),
         "cores": os.cpu_count(),
@@ -88,7 +82,7 @@ def machine() -> dict[str, Any]:
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         "judge": f"offline {offline.version()}",
-        **versions,
+        **{name: importlib.metadata.version(name) for name in _PACKAGES},
     }
 
 
@@ -105,34 +99,25 @@ def _title(step: stages.Step) -> str:
 
 def hashes(out: Path) -> list[dict[str, Any]]:
     """The files of every stage with their hash and size, from the stages' manifests."""
-    rows = []
-    for stage in stages.STAGES:
-        manifest = read_manifest(out / stage.name)
-        for name, facts in (manifest or {"files": {}})["files"].items():
-            shown = {"sha256": facts["sha256"][:16], "bytes": facts["bytes"]}
-            rows.append({"build": out.name, "stage": stage.name, "file": name, **shown})
-    return rows
+    made = {stage.name: read_manifest(out / stage.name) for stage in stages.STAGES}
+    return [{"build": out.name, "stage": stage, "file": name, "sha256": facts["sha256"][:16], "bytes": facts["bytes"]}
+            for stage, manifest in made.items() if manifest for name, facts in manifest["files"].items()]  # fmt: skip
 
 
 def _sections(build: Path, model: str = "") -> list[dict[str, Any]]:
     """The sections of a build, or of one of its models: pictures and tables that are there."""
     sections, out = [], build / model
     place = f"../{model}/figures" if model else "../figures"
-    for title, names in figures.sections().items():
-        drawn = [name for name in names if (out / "figures" / f"{name}.svg").exists()]
-        shown = dict.fromkeys(table for name in names for table in figures.FIGURES[name].shows)
-        if model and not tables.some(out, tuple(shown)):
+    for title, drawn, shown in figures.sections(out, out / "figures"):
+        if model and not shown:
             continue
         heading = f"{model}: {title}" if model else title
-        sections.append(
-            {
-                "id": re.sub(r"[^a-z0-9]+", "-", heading.lower()),
-                "title": heading,
-                "figures": [{"src": f"{place}/{name}.svg", "caption": figures.caption(name, out)} for name in drawn],
-                "tables": [_table(name.replace("_", " "), complete(readable(frame), out))
-                           for name, frame in tables.some(out, tuple(shown)).items()],
-            }
-        )  # fmt: skip
+        sections.append({
+            "id": re.sub(r"[^a-z0-9]+", "-", heading.lower()),
+            "title": heading,
+            "figures": [{"src": f"{place}/{name}.svg", "caption": figures.caption(name, out)} for name in drawn],
+            "tables": [_table(name.replace("_", " "), complete(readable(frame), out)) for name, frame in shown.items()],
+        })  # fmt: skip
     return sections
 
 
@@ -152,17 +137,10 @@ def _judges_section() -> dict[str, Any]:
 
     text = resources.files("star1lib").joinpath("assets/judge/agreement.json").read_text(encoding="utf-8")
     found: Any = json.loads(text)
-    people = [
-        {name: row[name] for name in ("judge", "held_out", "n")}
-        | {"value": row["agreement"], "low": row["low"], "high": row["high"], "kappa": row["kappa"]}
-        for row in found["rows"]
-    ]
-    shown = ("a", "b", "n", "value", "low", "high", "kappa", "kappa_low", "kappa_high")
-    between = [{name: row[name] for name in shown} for row in found["between"]]
-    frames = {
-        "agreement with people": readable(pd.DataFrame(people)),
-        "agreement between judges": readable(pd.DataFrame(between)),
-    }
+    people = pd.DataFrame(found["rows"])[["judge", "held_out", "n", "agreement", "low", "high", "kappa"]]
+    shown = ["a", "b", "n", "value", "low", "high", "kappa", "kappa_low", "kappa_high"]
+    frames = {"agreement with people": readable(people.rename(columns={"agreement": "value"})),
+              "agreement between judges": readable(pd.DataFrame(found["between"])[shown])}  # fmt: skip
     for row in found["rows"]:
         if row["held_out"] in ("every model", "GPTFuzz, whole questions"):
             counts = [{"people \\ judge": label} | dict(zip(row["labels"], line, strict=True))
@@ -186,38 +164,32 @@ def _notebooks(steps: Sequence[stages.Step], out: Path, root: Path) -> list[dict
         if not page.exists() or page.stat().st_mtime < source.stat().st_mtime:
             write_text(page, exporter.from_filename(str(source))[0])
         seconds = timings.get(stage.name)
-        listing.append(
-            {
-                "href": f"notebooks/{_title(step)}.html",
-                "title": f"{_title(step)} · {stage.title}",
-                "section": stage.section,
-                "seconds": f"{seconds:.0f} s here" if seconds else "",
-            }
-        )
+        listing.append({"href": f"notebooks/{_title(step)}.html",
+                        "title": f"{_title(step)} · {stage.title}", "section": stage.section,
+                        "seconds": f"{seconds:.0f} s here" if seconds else ""})  # fmt: skip
     return listing
 
 
 def _transcripts(out: Path, model: str = "") -> str:
     """The static bundle of Inspect's viewer, made when there are logs: labels only, or all of it under the switch."""
-    logs, target = out / model / "evaluations" / "logs", out / "report" / model / "transcripts"
-    page = (target / "index.html").relative_to(out / "report").as_posix()
+    shown, logs = completions_shown(), out / model / "evaluations" / "logs"
+    target = out / "report" / model / "transcripts"
+    index, bare = target / "index.html", target / "labels_only"
+    page = index.relative_to(out / "report").as_posix()
     there = list(logs.glob("*.eval"))
     newest = max((path.stat().st_mtime for path in there), default=0.0)
-    bare = target / "labels_only"
-    made = target / "index.html" if completions_shown() else bare
-    if there and made.exists() and bare.exists() != completions_shown() and made.stat().st_mtime >= newest:
+    made = index if shown else bare
+    if there and made.exists() and bare.exists() != shown and made.stat().st_mtime >= newest:
         return page
-    if target.exists():
-        shutil.rmtree(target)
+    shutil.rmtree(target, ignore_errors=True)
     if not there:
         return ""
     from inspect_ai.log import bundle_log_dir
 
-    with tempfile.TemporaryDirectory() as shown:
-        if not completions_shown() and not run.labels_only(logs.parent, shown):
+    with tempfile.TemporaryDirectory() as labels:
+        if not shown and not run.labels_only(logs.parent, labels):
             return ""
-        bundle_log_dir(log_dir=str(logs if completions_shown() else shown), output_dir=str(target), overwrite=True)
-    (target / "index.html").touch()
-    if not completions_shown():
-        bare.touch()
+        bundle_log_dir(log_dir=str(logs if shown else labels), output_dir=str(target), overwrite=True)
+    for path in (index,) if shown else (index, bare):
+        path.touch()
     return page

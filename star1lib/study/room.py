@@ -7,8 +7,8 @@ every variant, one resumable checkpoint beside them, and, where no GPU is, the s
 from __future__ import annotations
 
 import re
+import resource
 import shutil
-import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -34,22 +34,19 @@ def check(profile: Profile, root: Path = Path(), models: Sequence[str] = ()) -> 
     """
     build = root / stages.BUILD / profile.name
     _check_folders(build)
-    _check_files()
+    if (allowed := raise_file_limit()) < FILES:
+        raise UserError(f"open files: {allowed} are allowed here, {FILES} are needed; run `ulimit -n {FILES}` or more.")
     disk, memory = needs(profile, models)
     folders = [root / stages.BUILD / one.name / "models" for one in profile.each(models)]
     made = sum(path.stat().st_size for folder in folders for path in folder.rglob("*") if path.is_file()) / plan.GIB
     free = shutil.disk_usage(build).free / plan.GIB
     if free < disk - made:
-        raise UserError(
-            f"{build}: {free:.1f} GiB are free on its disk, the profile needs about {disk - made:.1f} more; free some, "
-            "or train fewer variants or models."
-        )
+        raise UserError(f"{build}: {free:.1f} GiB are free on its disk, the profile needs about {disk - made:.1f} "
+                        "more; free some, or train fewer variants or models.")  # fmt: skip
     there, what = memory_limit()
     if there < memory:
-        raise UserError(
-            f"memory: {what} is {there:.1f} GiB, the profile needs about {memory:.1f}; raise it, or take a smaller "
-            "base_model."
-        )
+        raise UserError(f"memory: {what} is {there:.1f} GiB, the profile needs about {memory:.1f}; raise it, or take "
+                        "a smaller base_model.")  # fmt: skip
 
 
 def needs(profile: Profile, models: Sequence[str] = ()) -> tuple[float, float]:
@@ -71,11 +68,8 @@ def needs(profile: Profile, models: Sequence[str] = ()) -> tuple[float, float]:
 
 def _models(profile: Profile) -> int:
     """How many models a run trains: every variant once a seed, and the model of stage 0."""
-    count = 0
-    for section in profile.notebooks.values():
-        seeds = section.get("seeds", profile.common.get("seeds", []))
-        count += len(section.get("variants", {})) * (1 + len(seeds)) + bool(section.get("stage0"))
-    return count
+    first = sum(bool(section.get("stage0")) for section in profile.notebooks.values())
+    return first + sum(1 + len(profile.setting(stage, "seeds", [])) for stage, _, _ in profile.recipes())
 
 
 def _parameters(model: str, billions: float | None = None) -> int:
@@ -97,13 +91,10 @@ def _parameters(model: str, billions: float | None = None) -> int:
 
 def memory_limit() -> tuple[float, str]:
     """GiB that a process may have here, and what says so; without bound where nothing says."""
-    found = {
-        "the machine's memory": _meminfo(),
-        "the container's limit (memory.max)": _cgroup(),
-        "ulimit -v": _ulimit(),
-    }
-    what = min(found, key=lambda name: found[name])
-    return found[what] / plan.GIB, what
+    soft, _ = resource.getrlimit(resource.RLIMIT_AS)
+    there, what = min((_meminfo(), "the machine's memory"), (_cgroup(), "the container's limit (memory.max)"),
+                      (float("inf") if soft == resource.RLIM_INFINITY else soft, "ulimit -v"))  # fmt: skip
+    return there / plan.GIB, what
 
 
 def _meminfo() -> float:
@@ -122,32 +113,15 @@ def _cgroup() -> float:
     return float("inf")
 
 
-def _ulimit() -> float:
-    if sys.platform == "win32":
-        return float("inf")
-    import resource
-
-    soft, _ = resource.getrlimit(resource.RLIMIT_AS)
-    return float("inf") if soft == resource.RLIM_INFINITY else float(soft)
-
-
 def raise_file_limit(wanted: int = 4096) -> int:
     """Raise the soft limit of open files as far as the hard one and `wanted` allow; returns what it is then."""
-    if sys.platform == "win32":
-        return wanted
-    import resource
-
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY:
+        return wanted
     most = wanted if hard == resource.RLIM_INFINITY else min(hard, wanted)
-    if soft != resource.RLIM_INFINITY and soft < most:
+    if soft < most:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
-        return most
-    return wanted if soft == resource.RLIM_INFINITY else soft
-
-
-def _check_files() -> None:
-    if (allowed := raise_file_limit()) < FILES:
-        raise UserError(f"open files: {allowed} are allowed here, {FILES} are needed; run `ulimit -n {FILES}` or more.")
+    return max(soft, most)
 
 
 def _check_folders(build: Path) -> None:

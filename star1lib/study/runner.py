@@ -15,24 +15,13 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
-from star1lib import policies
+from star1lib import files, policies
 from star1lib.errors import UserError, plain
-from star1lib.files import (
-    atomic_path,
-    check_listing,
-    listing,
-    lock,
-    read_json,
-    sweep,
-    verify_manifest,
-    write_json,
-    write_text,
-)
 from star1lib.study import profiles, room, stages, tables
 
 log = logging.getLogger(__name__)
@@ -44,6 +33,10 @@ class _Fact(TypedDict):
     sha256: str
     bytes: int
 
+
+_Made = dict[str, dict[str, _Fact]]
+_Times = dict[str, float]
+_Kept = TypeVar("_Kept", bound=dict[str, Any])
 
 # The data that a package owns, folders of star1lib/assets; files directly in assets belong to every stage.
 _ASSETS = {"collection": ("corpus",), "evaluation": ("judge",), "study": ("paper",)}
@@ -67,17 +60,17 @@ def prerequisites(step: stages.Step, known: Sequence[stages.Step], root: Path) -
     runs again for a change that does not touch it finds its expensive results under their content keys.
     """
     library, stage = root / "star1lib", step.stage
-    files = [path for path in library.glob("*.py") if path.name != "__main__.py"]
-    files += [library / "study" / "tables.py", library / "study" / "display.py"]
-    files += [path for path in (library / "assets").glob("*") if path.is_file()]
+    sources = [path for path in library.glob("*.py") if path.name != "__main__.py"]
+    sources += [library / "study" / "tables.py", library / "study" / "display.py"]
+    sources += [path for path in (library / "assets").glob("*") if path.is_file()]
     for package in stage.packages:
-        files += library.glob(f"{package}/**/*.py")
+        sources += library.glob(f"{package}/**/*.py")
         for folder in _ASSETS.get(package, ()):
-            files += [path for path in (library / "assets" / folder).rglob("*") if path.is_file()]
+            sources += [path for path in (library / "assets" / folder).rglob("*") if path.is_file()]
     return [
         stage.notebook,
         params_file(step.build, stage.name),
-        *sorted({path.relative_to(root) for path in files}),
+        *sorted({path.relative_to(root) for path in sources}),
         *(executed(one.build, one.stage.name) for one in stages.needs(step, known)),
     ]
 
@@ -88,14 +81,13 @@ def forget_damaged(steps: Sequence[stages.Step], root: Path = Path()) -> list[st
     Make then runs those stages, and what depends on them, again.
     """
     damaged = []
-    made = {build: _made(build, root) for build in dict.fromkeys(step.build for step in steps)}
     for step in steps:
         copy, build = root / executed(step.build, step.stage.name), root / stages.BUILD / step.build
         if not copy.exists():
             continue
         try:
-            verify_manifest(build / step.stage.name)
-            check_listing(build, made[step.build].get(step.stage.name, {}))
+            files.verify_manifest(build / step.stage.name)
+            files.check_listing(build, _bookkeeping(build / MADE, _Made).get(step.stage.name, {}))
         except UserError as err:
             log.warning("%s (it will run again)", err)
             copy.unlink()
@@ -113,8 +105,8 @@ def write_graph(
     """
     name = profile.name
     chosen = profile.chosen(models)
-    with lock(root / stages.BUILD / name, "graph"):
-        sweep(root / stages.BUILD / name)
+    with files.lock(root / stages.BUILD / name, "graph"):
+        files.sweep(root / stages.BUILD / name)
         steps = stages.steps(name, chosen)
         forget_damaged(steps, root)
         read = [model for model in profile.chosen() if model in chosen or model in finished(profile, root)]
@@ -123,8 +115,8 @@ def write_graph(
             values = profiles.parameters(own, step.stage.name, mirror=mirror, root=root,
                                          models=read if own is profile else ())  # fmt: skip
             target = root / params_file(step.build, step.stage.name)
-            if _bookkeeping(target, Any) != values:
-                write_json(target, values)
+            if _bookkeeping(target, dict[str, Any]) != values:
+                files.write_json(target, values)
         return _write_graph(profile, steps, root)
 
 
@@ -135,40 +127,35 @@ def finished(profile: profiles.Profile, root: Path = Path()) -> list[str]:
             if all((root / executed(f"{profile.name}/{model}", stage)).exists() for stage in last)]  # fmt: skip
 
 
-def _bookkeeping(path: Path, kind: Any) -> Any:
-    """The `kind` of value in a file that can be made again; an empty one, with a warning, when it is damaged."""
+def _bookkeeping(path: Path, kind: type[_Kept]) -> _Kept:
+    """The `kind` of mapping in a file that can be made again; an empty one, with a warning, when it is damaged."""
     try:
-        return TypeAdapter(kind).validate_python(read_json(path)) if path.exists() else {}
+        return TypeAdapter(kind).validate_python(files.read_json(path)) if path.exists() else kind()
     except UserError as err:
         log.warning("%s (it is made again)", err)
     except ValidationError:
         log.warning("%s: it holds something else (it is made again)", path)
-    return {}
+    return kind()
 
 
 def _write_graph(profile: profiles.Profile, steps: Sequence[stages.Step], root: Path) -> Path:
-    name = profile.name
     lines = ["# Written by `python -m star1lib graph`; do not edit.", ""]
     targets = [executed(step.build, step.stage.name) for step in steps]
     lines += [f"all: {' '.join(map(str, targets))}", ".PHONY: all", ""]
-    needed = {step: prerequisites(step, steps, root) for step in steps}
-    if profile.policies:
-        needed = {step: [*paths, Path(profile.policies)] for step, paths in needed.items()}
+    own = [Path(profile.policies)] if profile.policies else []
+    needed = {step: [*prerequisites(step, steps, root), *own] for step in steps}
     before: dict[str, str] = {}  # of a build: its stages run one at a time, however many jobs make may run
     for step, target in zip(steps, targets, strict=True):
-        lines += [
-            f"{target}: {' '.join(map(str, needed[step]))}{before.get(step.build, '')}",
-            f"\t@$(PYTHON) -m star1lib run --profile {step.build} {step.stage.name}",
-            "",
-        ]
+        lines += [f"{target}: {' '.join(map(str, needed[step]))}{before.get(step.build, '')}",
+                  f"\t@$(PYTHON) -m star1lib run --profile {step.build} {step.stage.name}", ""]  # fmt: skip
         before[step.build] = f" | {target}"
     # A module that a fresh checkout no longer has must not stop make with "no rule".
     sources = sorted({str(path) for paths in needed.values() for path in paths})
     lines += [f"{path}:" for path in sources if path not in {str(target) for target in targets}]
-    path = root / stages.BUILD / name / "graph.mk"
+    path = root / stages.BUILD / profile.name / "graph.mk"
     text = "\n".join(lines) + "\n"
     if not path.exists() or path.read_text(encoding="utf-8") != text:
-        write_text(path, text)
+        files.write_text(path, text)
     return path
 
 
@@ -184,28 +171,23 @@ def run_stage(profile: profiles.Profile, name: str, *, root: Path = Path()) -> P
     from papermill.exceptions import PapermillExecutionError
 
     stage = stages.stage(name)
-    values = read_json(root / params_file(profile.name, name))
+    build = root / stages.BUILD / profile.name
+    values = files.read_json(root / params_file(profile.name, name))
     target = root / executed(profile.name, name)
     failed = target.with_name(f"{name}.failed.ipynb")
     _announce(profile.name, stage, root)
     _environment(profile)
-    started, before = time.monotonic(), _stamps(profile.name, root)
+    started, before = time.monotonic(), {path: path.stat().st_mtime_ns for path in tables.folder(build).glob("*.csv")}
     _end_with_parent()
     room.raise_file_limit()
     try:
-        with lock(root / stages.BUILD / profile.name, name), atomic_path(target, suffix=".ipynb") as temporary:
+        with files.lock(build, name), files.atomic_path(target, suffix=".ipynb") as temporary:
             try:
                 papermill.execute_notebook(
-                    str(root / stage.notebook),
-                    str(temporary),
-                    parameters=values,
-                    kernel_name="python3",
-                    progress_bar=False,
-                    log_output=False,
-                    stderr_file=_Terminal(),
-                    cwd=str(root),
+                    str(root / stage.notebook), str(temporary), parameters=values, kernel_name="python3", cwd=str(root),
+                    progress_bar=False, log_output=False, stderr_file=_Terminal(),
                     extra_arguments=["--IPKernelApp.log_level=CRITICAL"],
-                )
+                )  # fmt: skip
             except PapermillExecutionError:
                 failed.write_bytes(temporary.read_bytes())
                 raise
@@ -221,10 +203,11 @@ def run_stage(profile: profiles.Profile, name: str, *, root: Path = Path()) -> P
             "programs or lower batch_size, micro_batch_size or max_length in the profile, and run again."
         ) from err
     failed.unlink(missing_ok=True)
-    written = [path for path, stamp in _stamps(profile.name, root).items() if before.get(path) != stamp]
-    build = root / stages.BUILD / profile.name
-    write_json(build / MADE, {**_made(profile.name, root), name: listing(build, [*written, target])})
-    _record(profile.name, name, time.monotonic() - started, root)
+    written = [path for path in tables.folder(build).glob("*.csv") if before.get(path) != path.stat().st_mtime_ns]
+    files.write_json(build / MADE, _bookkeeping(build / MADE, _Made) | {name: files.listing(build, [*written, target])})
+    seconds = time.monotonic() - started
+    files.write_json(build / TIMINGS, _bookkeeping(build / TIMINGS, _Times) | {name: round(seconds, 1)})
+    log.info("%s finished in %s", name, _clock(seconds))
     return target
 
 
@@ -234,16 +217,6 @@ def without_grammar() -> None:
     That takes over a second each time; without the package jsonschema leaves IRIs unchecked, and notebooks hold none.
     """
     sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
-
-
-def _stamps(profile: str, root: Path) -> dict[Path, int]:
-    return {path: path.stat().st_mtime_ns for path in tables.folder(root / stages.BUILD / profile).glob("*.csv")}
-
-
-def _made(profile: str, root: Path) -> dict[str, dict[str, Any]]:
-    """What each stage wrote, as far as it is known."""
-    made: dict[str, dict[str, Any]] = _bookkeeping(root / stages.BUILD / profile / MADE, dict[str, dict[str, _Fact]])
-    return made
 
 
 class _Terminal:
@@ -267,7 +240,7 @@ def _end_with_parent() -> None:
 def _announce(build: str, stage: stages.Stage, root: Path) -> None:
     _, _, model = build.partition("/")
     names = [known.name for known in stages.STAGES if known.per_model or not model]
-    place, timings = names.index(stage.name), _timings(build, root)
+    place, timings = names.index(stage.name), _bookkeeping(root / stages.BUILD / build / TIMINGS, _Times)
     left = [timings[name] for name in names[place:] if name in timings]
     remaining = f", about {_clock(sum(left))} left by the last run's times" if len(left) == len(names) - place else ""
     spent = _clock(sum(timings.get(name, 0.0) for name in names[:place]))
@@ -286,17 +259,6 @@ def _environment(profile: profiles.Profile) -> None:
     if profile.offline:
         # Without it, libraries try the hub first and stall for most of a minute.
         os.environ["HF_HUB_OFFLINE"] = "1"
-
-
-def _timings(profile: str, root: Path) -> dict[str, float]:
-    timings: dict[str, float] = _bookkeeping(root / stages.BUILD / profile / TIMINGS, dict[str, float])
-    return timings
-
-
-def _record(profile: str, name: str, seconds: float, root: Path) -> None:
-    timings = {**_timings(profile, root), name: round(seconds, 1)}
-    write_json(root / stages.BUILD / profile / TIMINGS, timings)
-    log.info("%s finished in %s", name, _clock(seconds))
 
 
 def _clock(seconds: float) -> str:

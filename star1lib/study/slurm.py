@@ -19,14 +19,9 @@ from star1lib.study.profiles import Profile
 
 
 def write(
-    profile: Profile,
-    models: Sequence[str] = (),
-    *,
-    nodes: int = 1,
-    gpus: int = 8,
-    hours: float = 24,
+    profile: Profile, models: Sequence[str] = (), *, nodes: int = 1, gpus: int = 8, hours: float = 24,
     root: Path = Path(),
-) -> Path:
+) -> Path:  # fmt: skip
     """Write `build/<profile>/slurm.sh` for the chosen `models` and return its path.
 
     Raises :class:`UserError` for a model that the profile does not have, numbers below one, and several nodes without

@@ -116,9 +116,6 @@ def inert(text: str) -> str:
     return text.replace("\n", " ").replace("<", "&lt;").replace("](", "]&#40;")
 
 
-def percent(value: float, low: float | None = None, high: float | None = None, n: int | None = None) -> str:
+def percent(value: float, low: float, high: float, n: int) -> str:
     """A rate for a table or caption, never bare: `83% [71, 91], n=60`."""
-    text = f"{100 * value:.0f}%"
-    if low is not None and high is not None:
-        text += f" [{100 * low:.0f}, {100 * high:.0f}]"
-    return text + (f", n={n}" if n is not None else "")
+    return f"{100 * value:.0f}% [{100 * low:.0f}, {100 * high:.0f}], n={n}"

@@ -12,22 +12,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from made import items
 
 from star1lib.errors import UserError
 from star1lib.records import ItemResult
-from star1lib.study import claims, compare
+from star1lib.study import claims
 
 TOOL = run_path(str(Path(__file__).parents[2] / "benchmarks" / "claims_simulation.py"))
 SAFETY = list(TOOL["SIZES"])[:4]
-
-
-def items(
-    variant: str, benchmark: str, values: list[bool | None], metric: str = "safe", **other: Any
-) -> list[ItemResult]:
-    given: dict[str, Any] = {"label": "", "judge": "j", "outcome": "complete", "prompt_tokens": 1, "output_tokens": 1,
-                             "response_chars": 1, **other}  # fmt: skip
-    return [ItemResult(benchmark=benchmark, variant=variant, item_id=str(i), metric=metric, value=value, **given)
-            for i, value in enumerate(values)]  # fmt: skip
 
 
 def judged(found: list[ItemResult], model: str = "R1-Distill-Qwen-1.5B", **played_by: list[str]) -> dict[Any, Any]:
@@ -39,19 +31,8 @@ def judged(found: list[ItemResult], model: str = "R1-Distill-Qwen-1.5B", **playe
 GAIN = (1, "star1 - base", "safe")
 
 
-def test_there_are_seventeen_claims_and_their_numbers_are_the_printed_ones() -> None:
-    ledger = claims.load()
-    assert sorted({claim.number for claim in ledger.claims}) == list(range(1, 18))
-    column = {"safe": "average safety", "correct": "average reasoning"}
-    rates = {(row["model"], row["role"], row["benchmark"]): row["value"] for row in compare.paper_rows()}
-    checked = 0
-    for claim in ledger.claims:
-        for printed in (claim.printed if claim.rule != "counts" else {}).values():
-            for model, points in printed.items():
-                first, second = (rates[model, role, column[claim.metric]] for role in (claim.first, claim.second))
-                assert 100 * (first - second) == pytest.approx(points, abs=0.051), (claim.number, model)
-                checked += 1
-    assert checked > 40
+def test_there_are_seventeen_claims() -> None:
+    assert sorted({claim.number for claim in claims.load().claims}) == list(range(1, 18))
 
 
 @pytest.mark.parametrize(("refusals", "verdict"), [(85, claims.HOLDS), (20, claims.UNDECIDED)])
@@ -84,9 +65,8 @@ def test_verdicts(before: list[bool | None], after: list[bool | None], verdict: 
 
 def test_the_n_that_would_decide_decides() -> None:
     def undecided(times: int) -> dict[str, Any]:
-        found = items("b", "A", [True, False] * 10 * times, "answered") + items(
-            "s", "A", [True, True, False, False, True] * 4 * times, "answered"
-        )
+        found = items("b", "A", [True, False] * 10 * times, "answered")
+        found += items("s", "A", [True, True, False, False, True] * 4 * times, "answered")
         return judged(found, base=["s"], star1=["b"])[14, "base - star1", "answered"]
 
     row = undecided(1)
@@ -129,20 +109,15 @@ def test_unclosed_thinking_opens_the_interval_and_can_leave_a_claim_open_at_any_
     row = judged(items("b", "A", list(closed)) + items("s", "A", half), base=["b"], star1=["s"])[GAIN]
     assert row["low"] < 0.2 and row["high"] > 0.95 and row["difference"] == pytest.approx(0.6)
     wrong = items("s", "A", [False] * 300, "correct", outcome="open_thinking")
-    row = judged(items("b", "A", [True] * 300, "correct") + wrong, base=["b"], star1=["s"])[
-        2, "star1 - base", "correct"
-    ]
+    kept = judged(items("b", "A", [True] * 300, "correct") + wrong, base=["b"], star1=["s"])
+    row = kept[2, "star1 - base", "correct"]
     assert row["verdict"] == claims.UNDECIDED and "at any n" in row["note"]
 
 
 def test_seeds_that_disagree_widen_the_interval() -> None:
     base = items("b", "A", [False] * 200)
     alike = [item for name in "xyz" for item in items(name, "A", [True] * 100 + [False] * 100)]
-    apart = [
-        item
-        for k, name in enumerate("xyz")
-        for item in items(name, "A", [True] * (20 + 80 * k) + [False] * (180 - 80 * k))
-    ]
+    apart = [item for k, name in enumerate("xyz") for item in items(name, "A", [i < 20 + 80 * k for i in range(200)])]
     narrow, wide = (judged(base + found, base=["b"], star1=["x", "y", "z"])[GAIN] for found in (alike, apart))
     assert narrow["difference"] == wide["difference"] == 0.5
     assert wide["high"] - wide["low"] > 3 * (narrow["high"] - narrow["low"])
@@ -169,11 +144,8 @@ def test_what_cannot_be_measured_says_why() -> None:
 
 def test_counts_are_compared_only_when_every_source_was_read() -> None:
     ours = {"sources": 18, "collected": 531_000, "decontaminated": 40_500, "categories": 8, "selected": 1000}
-    for change, verdict in (
-        ({}, claims.HOLDS),
-        ({"decontaminated": 30_000}, claims.FAILS),
-        ({"sources": 10}, claims.NOT_HERE),
-    ):
+    for change, verdict in (({}, claims.HOLDS), ({"decontaminated": 30_000}, claims.FAILS),
+                            ({"sources": 10}, claims.NOT_HERE)):  # fmt: skip
         [row] = [row for row in claims.ledger([], {**ours, **change}) if row["number"] == 5]
         assert row["verdict"] == verdict and "40,961" in row["note"]
 
@@ -204,14 +176,9 @@ def test_equal_rates_give_no_false_verdict_for_a_claim_of_more() -> None:
     rng, false = np.random.default_rng(0), Counter[str]()
     rules = [claim.rule for claim in claims.load().claims]
     for _ in range(100):
-        rows = [
-            row
-            for row, rule in zip(claims.ledger(TOOL["draw"](rng, 0.0, offsets={})), rules, strict=True)
-            if rule in ("more", "shrinks")
-        ]
-        false["holds"] += any(row["verdict"] == claims.HOLDS for row in rows)
-        false["direction"] += any(row["verdict"] == claims.DIRECTION for row in rows)
-    assert false["holds"] + false["direction"] <= 5, false
+        rows = zip(claims.ledger(TOOL["draw"](rng, 0.0, offsets={})), rules, strict=True)
+        false.update({row["verdict"] for row, rule in rows if rule in ("more", "shrinks")})
+    assert false[claims.HOLDS] + false[claims.DIRECTION] <= 5, false
 
 
 def test_a_row_without_items_is_nan_and_not_zero() -> None:

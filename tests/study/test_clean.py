@@ -22,15 +22,11 @@ def build(tmp_path: Path) -> Path:
     return tmp_path / "build" / "mini"
 
 
-def test_asks_and_keeps_on_no(build: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sys.stdin", Terminal("n\n"))
+def test_a_terminal_is_asked(build: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", Terminal("n\ny\n"))
     with pytest.raises(UserError, match="kept"):
         clean.clean("mini", root=tmp_path)
     assert build.exists()
-
-
-def test_removes_on_yes(build: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sys.stdin", Terminal("y\n"))
     clean.clean("mini", root=tmp_path)
     assert not build.exists()
 

@@ -6,44 +6,16 @@ import math
 from pathlib import Path
 
 import pytest
+from made import items
 
 from star1lib.evaluation import run
 from star1lib.files import write_jsonl
-from star1lib.records import Example, ItemResult
+from star1lib.records import Example
 from star1lib.study import compare, tables
 
 
-def items(variant: str, benchmark: str, values: list[bool | None], metric: str = "safe") -> list[ItemResult]:
-    return [
-        ItemResult(
-            benchmark=benchmark, variant=variant, item_id=str(i), metric=metric, value=value, label="", judge="j",
-            outcome="open_thinking" if value is None else "complete",
-            prompt_tokens=1, output_tokens=1, response_chars=1,
-        )
-        for i, value in enumerate(values)
-    ]  # fmt: skip
-
-
-def test_printed_averages_are_those_of_their_parts() -> None:
-    rows = compare.paper_rows()
-    parts = ("StrongREJECT", "JBB-Behaviors", "WildChat", "WildJailbreak-eval")
-    checked = 0
-    for average in [row for row in rows if row["benchmark"] == "average safety"]:
-        same = ("table", "model", "role")
-        mine = [r["value"] for r in rows if r["benchmark"] in parts and all(r[key] == average[key] for key in same)]
-        assert len(mine) == 4
-        # Printed to one decimal, so parts and average may differ by rounding.
-        assert abs(sum(mine) / 4 - average["value"]) < 0.0011, average
-        checked += 1
-    assert checked > 20
-
-
 def test_averages_compare_over_the_same_benchmarks_only() -> None:
-    mixed = [
-        *items("base", "A", [True, False]),
-        *items("base", "B", [True, True]),
-        *items("star1", "A", [True, True]),
-    ]
+    mixed = items("base", "A", [True, False]) + items("base", "B", [True, True]) + items("star1", "A", [True, True])
     rows = {row["variant"]: row for row in compare.averages(mixed, 0)}
     assert rows["base"]["over"] == rows["star1"]["over"] == "A"
     assert rows["base"]["value"] == 0.5
@@ -96,8 +68,7 @@ def test_main_table_keeps_ours_and_the_papers_apart() -> None:
 
 
 def test_the_two_judges_are_crossed_on_the_same_answers() -> None:
-    refused: list[bool | None] = [True, True, False, None]
-    safe: list[bool | None] = [True, False, True, None]
+    refused, safe = [True, True, False, None], [True, False, True, None]
     [row] = run.crossed([*items("star1", "A", refused, "refused"), *items("star1", "A", safe, "safe")])
     assert row["n"] == 4 and row["undecided"] == 1 and row["complied, harmful"] == 0
     assert row["refused, safe"] == row["refused, harmful"] == row["complied, safe"] == 1

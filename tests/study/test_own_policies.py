@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from copies import copied
 
 from star1lib import files as io
 from star1lib.errors import UserError
@@ -84,9 +85,7 @@ def diagnosis(sign: str) -> list[dict[str, object]]:
 
 @pytest.mark.real
 def test_two_policies_of_another_field_go_through_every_notebook(tmp_path: Path, repository: Path) -> None:
-    root = tmp_path / "star1"
-    for name in ("notebooks", "params", "star1lib"):
-        shutil.copytree(repository / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
+    root = copied(repository, tmp_path / "star1")
     own = root / "medicine"
     own.mkdir()
     shutil.copy(OWN, own / "policies.yaml")
@@ -111,8 +110,7 @@ def test_two_policies_of_another_field_go_through_every_notebook(tmp_path: Path,
 
 
 def test_rows_that_are_missing_are_one_sentence_before_work(tmp_path: Path, repository: Path) -> None:
-    for name in ("notebooks", "params"):
-        shutil.copytree(repository / name, tmp_path / name)
+    copied(repository, tmp_path, "notebooks", "params")
     shutil.copy(OWN, tmp_path / "mine.yaml")
     io.write_text(tmp_path / "params" / "mine.yaml", "about: mine\npolicies: mine.yaml\n")
     with pytest.raises(UserError, match=r"corpus/dosing\.jsonl"):

@@ -16,13 +16,6 @@ from star1lib.study import publish, runner, stages, tables
 PUBLISHED = sorted(path.parent.name for path in Path(__file__).parents[2].glob(f"figures/*/{publish.RESULTS}"))
 
 
-def test_publishing_an_unfinished_build_is_refused(repository: Path, tmp_path: Path) -> None:
-    (tmp_path / "params").mkdir()
-    (tmp_path / "params" / "mini.yaml").write_text((repository / "params" / "mini.yaml").read_text(encoding="utf-8"))
-    with pytest.raises(UserError, match="not a finished build"):
-        publish.publish("mini", tmp_path)
-
-
 def test_publishing_copies_tables_and_says_where_they_come_from(repository: Path, tmp_path: Path) -> None:
     (tmp_path / "params").mkdir()
     (tmp_path / "params" / "mini.yaml").write_text((repository / "params" / "mini.yaml").read_text(encoding="utf-8"))

@@ -8,11 +8,11 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import yaml
+from copies import copied
 
 from star1lib.collection import sources
 from star1lib.errors import UserError
@@ -26,9 +26,7 @@ LLAMA, QWEN = "R1-Distill-Llama-8B", "Qwen2.5-1.5B-Instruct"
 @pytest.fixture
 def root(tmp_path: Path, repository: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy without tests and build; no key, no pin, no mirror."""
-    for folder in ("notebooks", "params", "star1lib"):
-        shutil.copytree(repository / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(repository / "Makefile", tmp_path)
+    shutil.copy(repository / "Makefile", copied(repository, tmp_path))
     for variable in ("OPENAI_API_KEY", "STAR1_DATA"):
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setenv("STAR1_CACHE", str(tmp_path / "cache"))
@@ -139,14 +137,6 @@ def test_a_rehearsal_is_the_same_profile_at_the_smallest_size(root: Path) -> Non
     assert engines == {LLAMA: "transformers", QWEN: "vllm"}
 
 
-def section(name: str, **changes: Any) -> Any:
-    return lambda value: value["notebooks"].setdefault(name, {}).update(changes)
-
-
-def too_many(value: dict[str, Any]) -> None:
-    value["models"][0]["notebooks"]["10_over_refusal"]["variants"]["star1_with_benign"]["benign"] = 1001
-
-
 def one_more(value: dict[str, Any], model: str) -> None:
     value["models"].append({"model": model, "notebooks": {"09_thinking": {"pairs": []}}})
 
@@ -156,17 +146,14 @@ def one_more(value: dict[str, Any], model: str) -> None:
     [
         (lambda value: one_more(value, "some/unheard-of-7B"),
          "model 'some/unheard-of-7B': its chat template is unknown here; record its pin by"),
-        (lambda value: section("01_sources", train_sets=["GPTFuz"])(value),
-         r"params/mine.yaml: .* notebooks.01_sources.train_sets: source 'GPTFuz': .* did you mean 'GPTFuzz'"),
-        (too_many, r"params/mine.yaml: .*10_over_refusal.variants.star1_with_benign: 1001 benign variants asked for, "
-                   "at most 915 can come, ask for fewer"),
-        (section("07_reasoning", reasoning_sets=[]),
+        (lambda value: value["notebooks"].setdefault("07_reasoning", {}).update(reasoning_sets=[]),
          "params/mine.yaml: .*notebooks.07_reasoning.reasoning_sets: empty, an average over nothing, name a benchmark"),
     ],
 )  # fmt: skip
 def test_a_fault_of_the_profile_ends_a_rehearsal_before_anything(
     root: Path, no_notebooks: None, change: Any, sentence: str
 ) -> None:
+    """As the preflight finds it; its tests plant every other one."""
     with pytest.raises(UserError, match=sentence) as caught:
         rehearse.run(planted(root, change), root=root)
     assert "\n" not in str(caught.value)
@@ -193,14 +180,6 @@ def test_what_only_the_real_run_lacks_is_said_and_refused_by_it(
         preflight.check(planted(root), mirror=str(root))
     for sentence in said[:2] if shutil.disk_usage(root).free / plan.GIB > 900 else said:
         assert f"{sentence}" in str(caught.value) and sentence in caplog.text
-
-
-def test_a_disk_too_small_for_the_rehearsal_itself(
-    root: Path, no_notebooks: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=plan.GIB / 1e6))
-    with pytest.raises(UserError, match=r"mine-rehearsal: 0.0 GiB are free on its disk, .*; free some"):
-        rehearse.run(planted(root), [QWEN], root=root)
 
 
 @pytest.mark.slow

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from copies import copied, pretend, would_run
 
 from star1lib import files as io
 from star1lib.errors import UserError
@@ -23,36 +22,14 @@ STAGES = [stage.name for stage in study.STAGES]
 @pytest.fixture
 def built(tmp_path: Path, repository: Path) -> Path:
     """A copy of the repository in which every notebook looks executed."""
-    for folder in ("notebooks", "params", "star1lib"):
-        shutil.copytree(repository / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
-    for path in tmp_path.rglob("*"):
-        os.utime(path, (1_000, 1_000))
-    runner.write_graph(profile.load("smoke", tmp_path), mirror=None, root=tmp_path)
-    for name in STAGES:
-        folder = tmp_path / "build" / "smoke" / name
-        io.write_manifest(folder, [])
-        executed = tmp_path / runner.executed("smoke", name)
-        executed.parent.mkdir(parents=True, exist_ok=True)
-        executed.touch()
-    now = 2_000
-    for name in STAGES:
-        os.utime(tmp_path / runner.params_file("smoke", name), (1_000, 1_000))
-        os.utime(tmp_path / runner.executed("smoke", name), (now, now))
-        now += 10
+    would_run(copied(repository, tmp_path), "smoke")
+    pretend(tmp_path, "smoke")
     return tmp_path
 
 
 def stale(root: Path) -> list[str]:
     """The stages that make would run, in order."""
-    runner.write_graph(profile.load("smoke", root), mirror=None, root=root)
-    done = subprocess.run(
-        ["make", "-n", "-f", "build/smoke/graph.mk", "PYTHON=python", "all"],
-        cwd=root,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return [line.split()[-1] for line in done.stdout.splitlines() if " run --profile smoke " in line]
+    return [step.removeprefix("smoke ") for step in would_run(root, "smoke")]
 
 
 def dependants(names: set[str]) -> list[str]:
@@ -69,38 +46,24 @@ def test_nothing_to_do_when_nothing_changed(built: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("module", "readers"),
+    ("file", "reader"),
     [
-        ("collection/decontamination", {"01_sources"}),
-        ("selection/balance", {"04_selection"}),
-        ("training/rows", {"05_first"}),
-        ("study/compare", {"11_figures"}),
-        ("study/runner", {"11_figures"}),
-        ("evaluation/judges/offline", {"05_first"}),
+        ("star1lib/records.py", "01_sources"),
+        ("star1lib/collection/decontamination.py", "01_sources"),
+        ("star1lib/selection/balance.py", "04_selection"),
+        ("star1lib/training/rows.py", "05_first"),
+        ("star1lib/evaluation/judges/offline.py", "05_first"),
+        ("star1lib/study/runner.py", "11_figures"),
+        ("star1lib/assets/corpus/*", "01_sources"),
+        ("star1lib/assets/judge/*", "05_first"),
+        ("star1lib/assets/paper/*", "11_figures"),
+        ("notebooks/09_thinking.ipynb", "09_thinking"),
     ],
 )
-def test_one_module_reruns_its_readers_and_no_more(built: Path, module: str, readers: set[str]) -> None:
-    (built / "star1lib" / f"{module}.py").touch()
-    assert stale(built) == dependants(readers)
-
-
-@pytest.mark.parametrize(
-    ("folder", "readers"),
-    [("corpus", {"01_sources"}), ("judge", {"05_first"}), ("paper", {"11_figures"})],
-)
-def test_data_belongs_to_its_package(built: Path, folder: str, readers: set[str]) -> None:
-    next(path for path in (built / "star1lib" / "assets" / folder).iterdir() if path.is_file()).touch()
-    assert stale(built) == dependants(readers)
-
-
-def test_root_modules_belong_to_all(built: Path) -> None:
-    (built / "star1lib" / "records.py").touch()
-    assert stale(built) == STAGES
-
-
-def test_one_notebook(built: Path) -> None:
-    (built / "notebooks" / "09_thinking.ipynb").touch()
-    assert stale(built) == ["09_thinking", "11_figures"]
+def test_one_file_reruns_its_readers_and_no_more(built: Path, file: str, reader: str) -> None:
+    """Modules at the root belong to all stages, others to their package, data to the package that owns it."""
+    next(path for path in built.glob(file) if path.is_file()).touch()
+    assert stale(built) == dependants({reader})
 
 
 def test_one_parameter(built: Path) -> None:
@@ -133,17 +96,21 @@ def test_a_notebook_imports_what_its_stage_or_a_needed_stage_may(repository: Pat
         assert packages <= reach[stage.name], stage.name
 
 
-@pytest.mark.parametrize("content", [b"", b"[1, 2", b"[]", b'{"05_sft": "soon"}', b"\xff"])
+@pytest.mark.parametrize(
+    "content", [b"", b"[1, 2", b"[]", b'{"05_sft": "soon"}', b'{"a": {"b": 3}}', b'{"a": {"b": {}}}', b"\xff"]
+)
 @pytest.mark.attack("damaged files")
 def test_damaged_bookkeeping_is_made_again(built: Path, content: bytes) -> None:
-    (built / "build" / "smoke" / runner.TIMINGS).write_bytes(content)
+    """Times and lists of what was made are begun anew and make nothing stale, parameters are written again."""
+    for name in (runner.TIMINGS, runner.MADE):
+        (built / "build" / "smoke" / name).write_bytes(content)
     target = built / runner.params_file("smoke", "05_sft")
     good = target.read_bytes()
     target.write_bytes(content)
+    assert runner.forget_damaged(study.steps("smoke"), built) == []
     runner.write_graph(profile.load("smoke", built), mirror=None, root=built)
     assert target.read_bytes() == good
-    runner._record("smoke", "05_sft", 3.0, built)
-    assert runner._timings("smoke", built) == {"05_sft": 3.0}
+    assert runner._bookkeeping(built / "build" / "smoke" / runner.TIMINGS, dict[str, float]) == {}
 
 
 @pytest.mark.attack("two at once")
@@ -175,13 +142,6 @@ def test_a_damaged_table_or_notebook_reruns_its_stage(built: Path, damage: str) 
     elif damage == "notebook":
         (built / runner.executed("smoke", "04_selection")).write_text("{}")
     assert runner.forget_damaged(study.steps("smoke"), built) == ([] if damage == "none" else ["04_selection"])
-
-
-@pytest.mark.attack("damaged files")
-@pytest.mark.parametrize("content", [b"", b"[]", b'{"a": 3}', b'{"a": {"b": 3}}', b'{"a": {"b": {}}}', b"\xff"])
-def test_a_damaged_list_of_what_was_made_stops_nothing(built: Path, content: bytes) -> None:
-    (built / "build" / "smoke" / runner.MADE).write_bytes(content)
-    assert runner.forget_damaged(study.steps("smoke"), built) == []
 
 
 def test_a_run_enters_the_tables_that_it_wrote(built: Path, monkeypatch: pytest.MonkeyPatch) -> None:

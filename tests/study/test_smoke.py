@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import shutil
@@ -11,7 +10,7 @@ import subprocess
 import sys
 import time
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -38,14 +37,7 @@ def copy(tmp_path_factory: pytest.TempPathFactory, repository: Path) -> Iterator
 
 def command(root: Path, *goals: str) -> list[str]:
     """Make with this environment; without ENV no rule can set one up, whatever is newer."""
-    return [
-        "make",
-        "--no-print-directory",
-        "PROFILE=smoke",
-        "ENV=",
-        f"PYTHON={sys.executable}",
-        *goals,
-    ]
+    return ["make", "--no-print-directory", "PROFILE=smoke", "ENV=", f"PYTHON={sys.executable}", *goals]
 
 
 @pytest.mark.attack("environments")
@@ -72,16 +64,8 @@ def environment(root: Path) -> dict[str, str]:
 
 
 def make(root: Path, *goals: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command(root, *goals),
-        cwd=root,
-        env=environment(root),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=HANG_S,
-        check=False,
-    )
+    return subprocess.run(command(root, *goals), cwd=root, env=environment(root), stdin=subprocess.DEVNULL,
+                          capture_output=True, text=True, timeout=HANG_S, check=False)  # fmt: skip
 
 
 def say(root: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, *words: str) -> tuple[int, str]:
@@ -92,21 +76,15 @@ def say(root: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFi
         return main(list(words)), caplog.text
 
 
-def stamps(root: Path) -> dict[str, int]:
-    return {name: (root / runner.executed("smoke", name)).stat().st_mtime_ns for name in STAGES}
+def stamps(root: Path, names: Sequence[str] = STAGES) -> dict[str, int]:
+    return {name: (root / runner.executed("smoke", name)).stat().st_mtime_ns for name in names}
 
 
 @pytest.fixture(scope="module")
 def finished(copy: Path) -> Path:
     """The whole smoke study, killed once in the middle and then run to its end."""
-    process = subprocess.Popen(
-        command(copy, "reproduce"),
-        cwd=copy,
-        env=environment(copy),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
+    process = subprocess.Popen(command(copy, "reproduce"), cwd=copy, env=environment(copy), start_new_session=True,
+                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
     deadline = time.monotonic() + HANG_S
     while not (copy / runner.executed("smoke", "04_selection")).exists():
         assert process.poll() is None, "the study ended before it could be killed"
@@ -114,12 +92,11 @@ def finished(copy: Path) -> Path:
         time.sleep(0.2)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    before = {name: (copy / runner.executed("smoke", name)).stat().st_mtime_ns for name in STAGES[:4]}
+    before = stamps(copy, STAGES[:4])
     assert not (copy / runner.executed("smoke", "06_safety")).exists()
     done = make(copy, "reproduce")
     assert done.returncode == 0, done.stderr[-3000:]
-    after = {name: (copy / runner.executed("smoke", name)).stat().st_mtime_ns for name in STAGES[:4]}
-    assert before == after, "finished stages ran again"
+    assert stamps(copy, STAGES[:4]) == before, "finished stages ran again"
     assert "05_sft" in done.stderr
     assert "report:" in done.stderr
     return copy
@@ -150,13 +127,10 @@ def test_no_completion_of_a_harmful_prompt_is_shown(finished: Path) -> None:
     """Executed notebooks, report, its transcripts and tables hold labels and lengths; the logs hold the completions."""
     completions = _completions(finished)
     assert completions
-    pages = [
-        *(finished / "build" / "smoke" / "report").glob("*.html"),
-        *(finished / "build" / "smoke" / "report" / "notebooks").glob("*.html"),
-        *(finished / "build" / "smoke" / "tables").glob("*.csv"),
-    ]
+    build = finished / "build" / "smoke"
+    pages = [*build.glob("report/*.html"), *build.glob("report/notebooks/*.html"), *build.glob("tables/*.csv")]
     text = "\n".join(page.read_text(encoding="utf-8") for page in pages)
-    bundled = list((finished / "build" / "smoke" / "report" / "transcripts").rglob("*.eval"))
+    bundled = list((build / "report" / "transcripts").rglob("*.eval"))
     assert bundled
     for path in bundled:
         with zipfile.ZipFile(path) as archive:
@@ -170,12 +144,8 @@ def _completions(root: Path) -> list[str]:
     from inspect_ai.log import list_eval_logs, read_eval_log
 
     logs = list_eval_logs(str(root / "build" / "smoke" / "evaluations" / "logs"))
-    return [
-        sample.output.completion
-        for info in logs
-        if "sums" not in info.name.lower()
-        for sample in read_eval_log(info).samples or []
-    ]
+    return [sample.output.completion for info in logs if "sums" not in info.name.lower()
+            for sample in read_eval_log(info).samples or []]  # fmt: skip
 
 
 def test_a_second_run_does_nothing_but_draw_what_is_gone(finished: Path) -> None:
@@ -231,23 +201,9 @@ def test_a_failing_stage_ends_in_its_sentence(finished: Path) -> None:
     assert not (finished / "build" / "missing" / "01_sources" / "manifest.json").exists()
 
 
-def test_clean_asks(finished: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    monkeypatch.setattr("sys.stdin", io.StringIO())
-    code, said = say(finished, monkeypatch, caplog, "clean", "--profile", "smoke")
-    assert code == 2 and "YES=1" in said
-    assert (finished / "build" / "smoke" / "models").exists()
-
-
 def test_the_selection_exports_as_a_dataset(
     finished: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert say(finished, monkeypatch, caplog, "export", "--profile", "smoke")[0] == 0
     rows = json.loads((finished / "build" / "smoke" / "dataset" / "data.json").read_text(encoding="utf-8"))
     assert len(rows) == len(files.read_jsonl(finished / "build" / "smoke" / "04_selection" / "selected.jsonl"))
-
-
-def test_executed_notebooks_carry_their_parameters(finished: Path) -> None:
-    cells = json.loads((finished / runner.executed("smoke", "05_sft")).read_text(encoding="utf-8"))["cells"]
-    injected = ["".join(c["source"]) for c in cells if "injected-parameters" in c["metadata"].get("tags", [])]
-    assert len(injected) == 1
-    assert "smoke" in injected[0]

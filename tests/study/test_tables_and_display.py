@@ -7,9 +7,10 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+from made import example, items
 
 from star1lib.errors import UserError
-from star1lib.records import Example, ItemResult, Question
+from star1lib.records import Question
 from star1lib.study import display, figures, tables
 
 
@@ -28,13 +29,18 @@ def test_round_trip_missing_and_damaged(tmp_path: Path) -> None:
 
 
 TEXTS = ["NA", "None", "nan", "007", "1e5", "True", " a ", "a\rb", 'a,b"c\r\nd', "\u2028", "-", "1"]
+FORMULAS = ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "'=1", "''-2", "'quoted'", "'", '=,"\n']
 
 
-@pytest.mark.parametrize("text", TEXTS)
-def test_text_comes_back_as_it_was_written(tmp_path: Path, text: str) -> None:
-    tables.write(tmp_path, "t", [{"text": text, text: 1}, {"text": text, text: 2}])
+@pytest.mark.attack("injection and what is shown")
+@pytest.mark.parametrize("text", [*TEXTS, *FORMULAS])
+def test_text_comes_back_as_it_was_written_and_no_cell_of_it_is_a_formula(tmp_path: Path, text: str) -> None:
+    path = tables.write(tmp_path, "t", [{"text": text, text: -1}, {"text": text, text: 2}])
     frame = tables.read(tmp_path, "t")
-    assert list(frame["text"]) == [text, text] and list(frame[text]) == [1, 2]
+    assert list(frame["text"]) == [text, text] and list(frame[text]) == [-1, 2]
+    with path.open(encoding="utf-8", newline="") as file:
+        cells = [row[0] for row in csv.reader(file)]
+    assert not [cell for cell in cells if cell.startswith(("=", "+", "-", "@", "\t", "\r"))]
 
 
 def test_numbers_keep_their_digits_and_nothing_is_missing(tmp_path: Path) -> None:
@@ -73,10 +79,7 @@ def test_rates_are_shown_with_their_interval(tmp_path: Path) -> None:
 def test_prompts_are_shortened_and_completions_absent() -> None:
     long = Question.make("word " * 60, "s")
     assert display.prompts([long, Question.make("other", "s")])["question"].str.len().max() <= 80
-    item = ItemResult(
-        benchmark="b", variant="v", item_id="1", metric="safe", value=False, label="harmful", outcome="complete",
-        judge="j", prompt_tokens=3, output_tokens=9, response_chars=30, snippet="[30 characters withheld]",
-    )  # fmt: skip
+    [item] = items("v", "b", [False], label="harmful", snippet="[30 characters withheld]")
     shown = display.items([item], metric="safe")
     assert shown["response"][0] == "[30 characters withheld]"
     assert display.outcomes([item])["responses"][0] == 1
@@ -88,31 +91,11 @@ def test_shown_objects_are_escaped_and_foreign_rows_stay_unshown() -> None:
     shown = display.mask(["<script>", "alert"], [False, True]).data
     assert "<script>" not in shown and "&lt;script&gt;" in shown and "#c7e9c0" in shown
     assert "Do not give methods" in display.policy("Self-Harm").data
-    example = Example(
-        id="a",
-        question="<b>q</b>",
-        source="STAR-1",
-        category=["Other"],
-        thinking="step one",
-        answer="do this",
-        teacher="t",
-    )
-    page = display.trace(example).to_html()
+    foreign = example("<b>q</b>", source="STAR-1", thinking="step one", answer="do this")
+    page = display.trace(foreign).to_html()
     assert "step one" not in page and "do this" not in page and "<b>" not in page
-    own = example.model_copy(update={"source": "hand-written:privacy"})
+    own = foreign.model_copy(update={"source": "hand-written:privacy"})
     assert "step one" in display.trace(own).to_html()
-
-
-@pytest.mark.attack("injection and what is shown")
-@pytest.mark.parametrize(
-    "text", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "'=1", "''-2", "'quoted'", "'", '=,"\n']
-)
-def test_no_cell_of_text_is_a_formula_and_every_one_comes_back(tmp_path: Path, text: str) -> None:
-    path = tables.write(tmp_path, "t", [{"text": text, "n": -1}, {"text": text, "n": 2}])
-    assert list(tables.read(tmp_path, "t")["text"]) == [text, text] and list(tables.read(tmp_path, "t")["n"]) == [-1, 2]
-    with path.open(encoding="utf-8", newline="") as file:
-        cells = [row[0] for row in csv.reader(file)][1:]
-    assert not [cell for cell in cells if cell.startswith(("=", "+", "-", "@", "\t", "\r"))]
 
 
 HOSTILE = '"><script>alert(1)</script><img src=x onerror=alert(1)> [l](javascript:x) ![i](http://e) --> $x^ | \x1b[2J'
