@@ -7,6 +7,7 @@ line; where the package is installed, `inspect eval star1lib/strongreject` does.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,16 +31,6 @@ Others = Mapping[str, bool | None]
 _VALUES = {True: CORRECT, False: INCORRECT, None: NOANSWER}
 
 
-def sample(benchmark: Benchmark, question: Question, opened: bool = False) -> Sample:
-    """A question as it is asked; `opened` says that the model's chat template opens the thinking."""
-    return Sample(
-        id=question.id,
-        input=benchmark.ask(question),
-        target=str(question.meta.get("answer", "")),
-        metadata={"question": question.model_dump(), "opened": opened},
-    )
-
-
 def build(
     benchmark: Benchmark,
     questions: Sequence[Question],
@@ -50,10 +41,22 @@ def build(
     name: str | None = None,
     config: GenerateConfig | None = None,
 ) -> Task:
-    """The Inspect task that asks `questions` and has every measure of the benchmark scored."""
+    """The Inspect task that asks `questions` and has every measure of the benchmark scored.
+
+    `opened` says that the model's chat template opens the thinking.
+    """
+    samples = [
+        Sample(
+            id=question.id,
+            input=benchmark.ask(question),
+            target=str(question.meta.get("answer", "")),
+            metadata={"question": question.model_dump(), "opened": opened},
+        )
+        for question in questions
+    ]
     return Task(
         name=name,
-        dataset=MemoryDataset([sample(benchmark, question, opened) for question in questions], name=benchmark.name),
+        dataset=MemoryDataset(samples, name=benchmark.name),
         solver=solver or generate(),
         scorer=[measured(measure, judges) for measure in benchmark.measures if any(map(measure.of, questions))],
         config=config or GenerateConfig(),
@@ -120,13 +123,9 @@ def measured(measure: Measure, judges: Judges) -> Scorer:
             if answer is None:
                 return None
             outcome = outcome_of(answer)
-            others: Others = {}
-            if outcome == "filtered":
-                verdict = Verdict(None, "filtered")
-            elif outcome == "open_thinking":
-                verdict = measure.open_thinking
-            else:
-                verdict, others = (measure.empty, {}) if outcome == "empty" else await together.submit(answer)
+            unsaid = {"filtered": Verdict(None, "filtered"), "open_thinking": measure.open_thinking,
+                      "empty": measure.empty}  # fmt: skip
+            verdict, others = (unsaid[outcome], {}) if outcome in unsaid else await together.submit(answer)
             said: dict[str, Any] = {
                 "judge": measure.judge(judges),
                 "outcome": outcome if verdict.found else "no_answer",
@@ -160,18 +159,5 @@ def benchmark(
     return build(known, questions, judges, opened=thinking, config=config)
 
 
-def _register(name: str) -> Callable[..., Task]:
-    def made(
-        harm: Player = "offline",
-        refusal: Player = "offline",
-        thinking: bool = False,
-        seed: int = 0,
-        mirror: str | None = None,
-    ) -> Task:
-        return benchmark(name, harm, refusal, thinking, seed, mirror)
-
-    return task(name=name.lower().replace("-", "_"))(made)
-
-
 # Every benchmark under its own name too: strongreject, jbb_behaviors, xstest, math500, ...
-TASKS = [_register(name) for name in benchmarks.REGISTRY]
+TASKS = [task(name=name.lower().replace("-", "_"))(partial(benchmark, name)) for name in benchmarks.REGISTRY]
