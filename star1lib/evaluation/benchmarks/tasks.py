@@ -7,7 +7,6 @@ line; where the package is installed, `inspect eval star1lib/strongreject` does.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -159,5 +158,18 @@ def benchmark(
     return build(known, questions, judges, opened=thinking, config=config)
 
 
+def _register(name: str) -> Callable[..., Task]:
+    def made(
+        harm: Player = "offline",
+        refusal: Player = "offline",
+        thinking: bool = False,
+        seed: int = 0,
+        mirror: str | None = None,
+    ) -> Task:
+        return benchmark(name, harm, refusal, thinking, seed, mirror)
+
+    return task(name=name.lower().replace("-", "_"))(made)
+
+
 # Every benchmark under its own name too: strongreject, jbb_behaviors, xstest, math500, ...
-TASKS = [task(name=name.lower().replace("-", "_"))(partial(benchmark, name)) for name in benchmarks.REGISTRY]
+TASKS = [_register(name) for name in benchmarks.REGISTRY]
