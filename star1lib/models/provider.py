@@ -177,7 +177,7 @@ class LocalModel(ModelAPI):
         text = start + tokenizer.decode(result.tokens, skip_special_tokens=True)
         thought = chat.split_thinking(text, self.thinking and not start)
         thinking = [ContentReasoning(reasoning=thought.thinking)] if thought.state != "none" else []
-        content = [*thinking, ContentText(text=thought.answer)]
+        content: list[Any] = [*thinking, ContentText(text=thought.answer)]
         message = ChatMessageAssistant(content=content, model=self.model_name, source="generate")
         asked, made = result.prompt_tokens, len(result.tokens)
         return ModelOutput(
