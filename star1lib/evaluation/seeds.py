@@ -10,7 +10,7 @@ from typing import Any
 
 SEED = r"_seed\d+$"
 """Ends the name of a variant that is its recipe's once more, with another seed."""
-_DOSE = re.compile(r"([a-z]+)_([0-9.]+(?:e[+-]?[0-9]+)?)")
+_DOSE = re.compile(r"((?:.+ )?[a-z]+)_([0-9.]+(?:e[+-]?[0-9]+)?)")
 
 
 def recipe_of(variant: str) -> str:
@@ -19,7 +19,10 @@ def recipe_of(variant: str) -> str:
 
 
 def by_dose(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The rows of :func:`over_seeds` whose recipe is called `<sweep>_<dose>` (`share_25`, `rate_1e-5`), with both."""
+    """The rows of :func:`over_seeds` whose recipe is called `<sweep>_<dose>` (`share_25`, `rate_1e-5`), with both.
+
+    Of several models, whose names stand before the recipe, each has sweeps of its own.
+    """
     named = [(row, found) for row in rows if (found := _DOSE.fullmatch(row["recipe"]))]
     return [{"sweep": found[1], "dose": float(found[2]), **row} for row, found in named]
 

@@ -67,11 +67,11 @@ class Figure:
     text: Callable[[Data], pd.DataFrame] | None = None
 
 
-def _canvas(width: float, height: float, columns: int = 1, **options: Any) -> tuple[Any, Any]:
+def _canvas(width: float, height: float, columns: int = 1, rows: int = 1, **options: Any) -> tuple[Any, Any]:
     from matplotlib.figure import Figure as Canvas
 
     canvas = Canvas(figsize=(width, height), layout="constrained")
-    return canvas, canvas.subplots(1, columns, squeeze=False, **options)[0]
+    return canvas, canvas.subplots(rows, columns, squeeze=False, **options).ravel()
 
 
 def _palette(data: Data) -> dict[str, Any]:
@@ -386,7 +386,8 @@ def _rates(table: str, xlabel: str, data: Data) -> Any:
     return canvas
 
 
-_DOSES = {"share": "benign rows, % of all", "rows": "different rows, equal steps", "rate": "learning rate",
+_DOSES = {"share": "benign rows, % of all", "rows": "different rows, equal steps",
+          "long": "different rows, ten times the steps", "steps": "steps on as many rows", "rate": "learning rate",
           "rank": "LoRA rank"}  # fmt: skip
 
 
@@ -395,10 +396,15 @@ def _dose(data: Data) -> Any:
     import seaborn as sns
 
     frame = data["dose"][data["dose"]["metric"] != "safe"].sort_values("dose")
-    sweeps, lines = list(dict.fromkeys(data["dose"]["sweep"])), frame.groupby(["benchmark", "metric"], sort=False)
+    lines = frame.groupby(["benchmark", "metric"], sort=False)
+    sweeps = [sweep for sweep in dict.fromkeys([*_DOSES, *frame["sweep"]]) if sweep in set(frame["sweep"])]
     colours = sns.color_palette("colorblind", len(lines))
-    canvas, panels = _canvas(3.0 * len(sweeps), 4.0, len(sweeps), sharey=True)
-    for axes, sweep in zip(panels, sweeps, strict=True):
+    rows = -(-len(sweeps) // 4)
+    columns = -(-len(sweeps) // rows)
+    canvas, panels = _canvas(3.0 * columns, 1.0 + 3.0 * rows, columns, rows, sharey=True)
+    for axes in panels[len(sweeps) :]:
+        axes.set_axis_off()
+    for axes, sweep in zip(panels, sweeps, strict=False):
         doses = list(dict.fromkeys(frame.loc[frame["sweep"] == sweep, "dose"]))
         for number, ((benchmark, metric), line) in enumerate(lines):
             mine = line[line["sweep"] == sweep]
@@ -408,7 +414,8 @@ def _dose(data: Data) -> Any:
                           color=colours[number])  # fmt: skip
         axes.set_xticks(range(len(doses)), [f"{dose:g}" for dose in doses])
         axes.set(xlabel=_DOSES.get(sweep, sweep), ylim=(-3, 103))
-    panels[0].set_ylabel(_OF_RESPONSES)
+    for axes in panels[::columns]:
+        axes.set_ylabel(_OF_RESPONSES)
     canvas.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
     return canvas
 
@@ -467,9 +474,9 @@ FIGURES: dict[str, Figure] = {
     "over_refusal": _of_rates("Over-refusal and benign variants", "over_refusal", _OF_RESPONSES,
                               "over_refusal_differences", "over_refusal_disagree"),
     "dose": Figure(
-        "Dose and response", "Recipes that differ in one dose (benign rows in % of all, rows at equal steps, learning "
-        "rate, LoRA rank). Lines through means over seeds, bars from the lowest to the highest seed; of one seed its "
-        "95% interval.",
+        "Dose and response", "Recipes that differ in one dose (benign rows in % of all, rows at equal steps, steps, "
+        "learning rate, LoRA rank). Lines through means over seeds, bars from the lowest to the highest seed; of one "
+        "seed its 95% interval.",
         _dose, ("dose",), (), ("dose",)),
 }  # fmt: skip
 
@@ -549,18 +556,17 @@ def draw_all(profile: str, root: Path = Path()) -> list[Path]:
     return [path for name in _ready(out) for path in draw(name, out)]
 
 
-def show(name: str, out: str | Path) -> Any:
+def show(name: str, out: str | Path) -> None:
     """Draw a figure and show it in a notebook with its caption."""
     from html import escape
 
     from IPython.display import HTML, Image, display
 
-    paths = draw(name, out)
-    if not paths:
-        return HTML(f"<em>{name}: nothing to draw under this profile.</em>")
-    text = caption(name, out)
-    display(Image(str(paths[1]), alt=text))  # type: ignore[no-untyped-call]
-    return HTML(f"<em>{escape(text)}</em>")
+    said = f"{name}: nothing to draw under this profile."
+    if paths := draw(name, out):
+        said = caption(name, out)
+        display(Image(str(paths[1]), alt=said))  # type: ignore[no-untyped-call]
+    display(HTML(f"<em>{escape(said)}</em>"))  # type: ignore[no-untyped-call]
 
 
 def caption(name: str, out: str | Path) -> str:

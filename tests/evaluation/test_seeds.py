@@ -30,5 +30,9 @@ def test_questions_of_benchmarks_without_those_of_the_run() -> None:
 
 
 def test_recipes_called_by_a_dose_are_found() -> None:
-    rows = [{"recipe": name} for name in ("share_25", "rate_1e-5", "star1_no_thinking", "star1_5b", "base")]
-    assert [(row["sweep"], row["dose"]) for row in by_dose(rows)] == [("share", 25.0), ("rate", 1e-5)]
+    rows = [
+        {"recipe": name}
+        for name in ("share_25", "rate_1e-5", "star1_no_thinking", "star1_5b", "base", "Llama-8B rows_10")
+    ]
+    found = [(row["sweep"], row["dose"]) for row in by_dose(rows)]
+    assert found == [("share", 25.0), ("rate", 1e-5), ("Llama-8B rows", 10.0)]

@@ -122,13 +122,16 @@ HOSTILE = '"><script>alert(1)</script><img src=x onerror=alert(1)> [l](javascrip
 def test_hostile_text_is_inert_on_every_page(tmp_path: Path) -> None:
     """As a judge, a role and a variant: caption and table in a notebook's page, Markdown of a published page, SVG."""
     import nbformat
+    from IPython.utils.capture import capture_output
     from nbconvert import HTMLExporter
 
     rows = [{"variant": HOSTILE, "benchmark": "Probe", "metric": "safe", "judge": HOSTILE, "k": 1, "n": 2,
              "value": 0.5, "low": 0.1, "high": 0.9, "undecided": 0}]  # fmt: skip
     tables.write(tmp_path, "safety", rows)
     figures.draw("safety", tmp_path)
-    cells = [nbformat.v4.new_output("display_data", data={"text/html": figures.show("safety", tmp_path).data})]
+    with capture_output() as seen:
+        figures.show("safety", tmp_path)
+    cells = [nbformat.v4.new_output("display_data", data=one.data) for one in seen.outputs]
     shown = display.table(tmp_path, "safety")
     cells.append(nbformat.v4.new_output("display_data", data={"text/html": shown.to_html()}))
     alt = {"image/png": {"alt": figures.caption("safety", tmp_path)}}
