@@ -20,26 +20,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
+from star1lib import files
 from star1lib.errors import UserError, shorten
 from star1lib.evaluation import benchmarks as known
 from star1lib.evaluation.benchmarks import prompts, upstream
-from star1lib.evaluation.benchmarks.common import Benchmark, answer_of, choose, of_forced, of_thought, whole
+from star1lib.evaluation.benchmarks.common import Answer, Benchmark, answer_of, choose, of_forced, of_thought, whole
 from star1lib.evaluation.judges import Judges
 from star1lib.evaluation.sandbox.confine import ConfinementError
 from star1lib.evaluation.settings import Evaluation
-from star1lib.files import (
-    MANIFEST,
-    fingerprint,
-    parse_record,
-    read_json,
-    read_manifest,
-    read_records,
-    verify_manifest,
-    write_json,
-    write_jsonl,
-    write_manifest,
-    write_stage,
-)
+from star1lib.files import MANIFEST, fingerprint, parse_record, read_json, read_manifest, read_records, verify_manifest
 from star1lib.models import checkpoints
 from star1lib.models.clients import environment, guarded, without_key
 from star1lib.models.roles import is_loopback, models, served
@@ -95,7 +84,7 @@ def evaluate(
             missing[name] = str(err)
     before = left_out(folder)
     if (now := {name: why for name, why in before.items() if name not in asked} | missing) != before:
-        write_json(folder / LEFT_OUT, now)
+        files.write_json(folder / LEFT_OUT, now)
     _sweep(folder)
     named = [variant.model_copy(update={"name": variant.name + how.suffix}) for variant in variants]
     runs = [
@@ -158,35 +147,31 @@ def _or_none(read: Callable[[Path], T], path: Path) -> T | None:
 
 def _sweep(folder: Path) -> None:
     """Remove the logs of evaluations that were killed: what was answered is kept apart until a log is judged."""
-    from inspect_ai.log import read_eval_log
-
-    def broken(path: Path) -> bool:
-        try:
-            return read_eval_log(str(path), header_only=True).status != "success"
-        except Exception:  # whatever the readers of zip and JSON raise
-            return True
-
-    found = (_or_none(read_manifest, path.parent) for path in folder.glob(f"*/*/{MANIFEST}"))
-    named = {manifest.get("log") for manifest in found if manifest}
+    manifests = (_or_none(read_manifest, path.parent) for path in folder.glob(f"*/*/{MANIFEST}"))
+    named = {manifest.get("log") for manifest in manifests if manifest}
     for path in (folder / "logs").glob("*.eval"):
-        if path.name not in named and broken(path):
-            path.unlink(missing_ok=True)
+        if path.name not in named:
+            found = _read_log(path, header_only=True)
+            if found is None or found.status != "success":
+                path.unlink(missing_ok=True)
 
 
 def _switched(name: str, how: Evaluation) -> Benchmark:
     """The benchmark with what the switches measure beside it."""
     benchmark = known.benchmark(name)
-    thoughts = [of_thought(measure) for measure in benchmark.measures if how.thoughts and measure.metric == "safe"]
-    forced = [of_forced(measure) for measure in benchmark.measures if how.forced and benchmark.forced]
     measures = list(benchmark.measures)
+    safe = [measure for measure in measures if measure.metric == "safe"]
+    thoughts = [of_thought(measure) for measure in safe if how.thoughts]
+    forced = [of_forced(measure) for measure in measures if how.forced and benchmark.forced]
     if how.judge_text == "full" and benchmark.kind != "reasoning":
-        answers = [replace(measure, metric="safe_answer") for measure in measures if measure.metric == "safe"]
+        answers = [replace(measure, metric="safe_answer") for measure in safe]
         measures = [*(replace(measure, view=whole) for measure in measures), *answers]
     if how.reading == "upstream" and name in upstream.READINGS:
         ask, theirs = upstream.READINGS[name]
         benchmark = replace(benchmark, ask=ask)
         measures = [theirs, *(replace(measure, metric="correct_ours") for measure in measures)]
-    return replace(benchmark, measures=(*measures, *thoughts, *forced))
+    words = benchmark.forced if how.forced else ""
+    return replace(benchmark, measures=(*measures, *thoughts, *forced), forced=words)
 
 
 def _questions(
@@ -243,15 +228,13 @@ class _Run:
         """The folder of its items."""
         return self.folder / self.variant.name / self.benchmark.name
 
-    def transcript(self) -> Path | None:
-        """The log of the answers, where they were all given."""
-        place = self._place()
-        return place if self._manifest().get("key") == self.key and place.exists() else None
+    def _transcribed(self) -> bool:
+        """True where the answers were all given and their log is there."""
+        return self._manifest().get("key") == self.key and self._place().exists()
 
     def answers(self) -> EvalLog | None:
         """The answers, where they were all given and can be read."""
-        place = self.transcript()
-        return _read_log(place) if place else None
+        return _read_log(self._place()) if self._transcribed() else None
 
     def _manifest(self) -> dict[str, Any]:
         return _or_none(read_manifest, self.target) or {}
@@ -267,7 +250,7 @@ class _Run:
 
     def judged(self) -> bool:
         """True when there is nothing left to do."""
-        done = self._manifest().get("judged") == self._judged() and self.transcript() is not None
+        done = self._manifest().get("judged") == self._judged() and self._transcribed()
         return done and _or_none(verify_manifest, self.target) is not None
 
     def generate(self, server: Server) -> None:
@@ -275,15 +258,30 @@ class _Run:
         self.made = self._generate(self._task(), server)
 
     def items(self) -> list[ItemResult]:
-        target, key, judged, place = self.target, self.key, self._judged(), self._place()
+        """The judged items; generates and judges what is not there."""
+        target, judged, place = self.target, self._judged(), self._place()
         if self.judged():
             return read_records(target / ITEMS, ItemResult)
         task = self._task()
         log = _judge(self.made or self.answers() or self._generate(task), task)
         name = Path(str(log.location)).name
         items = self._read(log)
-        write_jsonl(target / ITEMS, items)
-        write_manifest(target, [target / ITEMS], **self._facts(key, judged, name))
+        files.write_jsonl(target / ITEMS, items)
+        files.write_manifest(
+            target,
+            [target / ITEMS],
+            key=self.key,
+            judged=judged,
+            log=name,
+            variant=self.variant.name,
+            benchmark=self.benchmark.name,
+            questions=len(self.questions),
+            sample_seed=self.seed,
+            withheld_ids=self.withheld,
+            protocol=self.how.generation.name,
+            generation=self._generation(),
+            judges=self.judges.names(),
+        )
         shutil.rmtree(self._kept(), ignore_errors=True)
         if place.is_file() and place.name != name:
             place.unlink()
@@ -297,7 +295,7 @@ class _Run:
             "engine": engine,
             "start": self.how.start,
             "more": self.how.thinking == "more",
-            "forced": self._forced(),
+            "forced": self.benchmark.forced,
             "close": self._close(),
         }
         return {**said, **{name: value for name, value in switched.items() if value}}
@@ -309,9 +307,6 @@ class _Run:
             return 0
         return how.budget(self.benchmark.name, self.benchmark.kind, thinking=False)
 
-    def _forced(self) -> str:
-        return self.benchmark.forced if self.how.forced else ""
-
     def _extra(self) -> dict[str, Any]:
         # The penalty is a parameter of vLLM and of our own provider, the start of ours alone: servers that do not know
         # them refuse them, so only when they act.
@@ -320,21 +315,6 @@ class _Run:
 
     def _kept(self) -> Path:
         return self.folder / "unfinished" / self.key
-
-    def _facts(self, key: str, judged: str, log_name: str) -> dict[str, Any]:
-        return {
-            "key": key,
-            "judged": judged,
-            "log": log_name,
-            "variant": self.variant.name,
-            "benchmark": self.benchmark.name,
-            "questions": len(self.questions),
-            "sample_seed": self.seed,
-            "withheld_ids": self.withheld,
-            "protocol": self.how.generation.name,
-            "generation": self._generation(),
-            "judges": self.judges.names(),
-        }
 
     def _task(self) -> Task:
         from star1lib.evaluation.benchmarks import tasks
@@ -350,7 +330,7 @@ class _Run:
             self.judges,
             # A server's template may open the thinking; our own provider has split it off already.
             opened=self.served and self.variant.thinking,
-            solver=tasks.answered(self._extra(), self.how.thinking == "more", self._forced(), self._close()),
+            solver=tasks.answered(self._extra(), self.how.thinking == "more", self.benchmark.forced, self._close()),
             name=f"{self.variant.name}-{self.benchmark.name}",
         )
 
@@ -367,18 +347,10 @@ class _Run:
         # Inspect caches responses in a folder that belongs to this evaluation and to nothing else.
         with environment({"INSPECT_CACHE_DIR": str(self._kept())}):
             [done] = run_inspect(
-                task,
-                model=model,
-                log_dir=str(self.folder / "logs"),
-                display="none",
-                score=False,
-                max_samples=self._at_once(),
-                max_tokens=tokens,
-                temperature=0.0,
-                extra_body=self._extra() or None,
-                log_level="warning",
-                **limits,  # type: ignore[arg-type]
-            )
+                task, model=model, log_dir=str(self.folder / "logs"), display="none", score=False,
+                max_samples=self._at_once(), max_tokens=tokens, temperature=0.0, extra_body=self._extra() or None,
+                log_level="warning", **limits,  # type: ignore[arg-type]
+            )  # fmt: skip
         if done.status != "success" or not done.samples or len(done.samples) != len(self.questions):
             # A server's complaint about a key may repeat a part of it.
             Path(done.location.removeprefix("file://")).unlink(missing_ok=True)
@@ -417,24 +389,24 @@ class _Run:
         values = {"C": True, "I": False, "N": None}
         items = []
         for question in self.questions:
-            sample = samples[question.id]
-            answer = answer_of(sample.output, question, sample.metadata["opened"])
-            for metric, score in (sample.scores or {}).items():
-                items.append(
-                    ItemResult(
-                        benchmark=self.benchmark.name,
-                        variant=self.variant.name,
-                        item_id=question.id,
-                        metric=metric,  # type: ignore[arg-type]
-                        value=values[str(score.value)],
-                        label=score.answer or "",
-                        **(score.metadata or {}),
-                        prompt_tokens=answer.prompt_tokens,
-                        output_tokens=answer.output_tokens,
-                        response_chars=len(answer.thought.answer),
-                        snippet=refusal_snippet(answer.thought.answer) if answer.thought.answer else "",
-                    )
+            answer = _answer(samples[question.id])
+            said = answer.thought.answer
+            items += [
+                ItemResult(
+                    benchmark=self.benchmark.name,
+                    variant=self.variant.name,
+                    item_id=question.id,
+                    metric=metric,  # type: ignore[arg-type]
+                    value=values[str(score.value)],
+                    label=score.answer or "",
+                    **(score.metadata or {}),
+                    prompt_tokens=answer.prompt_tokens,
+                    output_tokens=answer.output_tokens,
+                    response_chars=len(said),
+                    snippet=refusal_snippet(said) if said else "",
                 )
+                for metric, score in (samples[question.id].scores or {}).items()
+            ]
         return sorted(items, key=lambda item: item.metric)
 
 
@@ -452,14 +424,20 @@ def _judge(log: EvalLog, task: Task) -> EvalLog:
     return scored
 
 
-def _read_log(path: Path) -> EvalLog | None:
+def _read_log(path: Path, header_only: bool = False) -> EvalLog | None:
     from inspect_ai.log import read_eval_log
 
     try:
-        return read_eval_log(str(path))
+        return read_eval_log(str(path), header_only=header_only)
     except Exception as err:  # whatever the readers of zip and JSON raise
         log.warning("%s: damaged (%s), so the questions are asked again", path, type(err).__name__)
         return None
+
+
+def _answer(sample: EvalSample) -> Answer:
+    """The response in a sample to the question that it carries."""
+    question = Question.model_validate(sample.metadata["question"])
+    return answer_of(sample.output, question, sample.metadata["opened"])
 
 
 def labels_only(folder: str | Path, target: str | Path) -> int:
@@ -486,8 +464,7 @@ def _bare(sample: EvalSample) -> EvalSample:
     from inspect_ai.model import ModelOutput
     from inspect_ai.scorer import Score
 
-    question = Question.model_validate(sample.metadata["question"])
-    answer = answer_of(sample.output, question, sample.metadata["opened"])
+    answer = _answer(sample)
     said, thinking = answer.thought.answer, len(answer.thought.thinking)
     text = f"{len(said)} characters: {refusal_snippet(said)}" + (f" (thinking: {thinking})" if thinking else "")
     scores = {
@@ -496,13 +473,14 @@ def _bare(sample: EvalSample) -> EvalSample:
     }
     output = ModelOutput.from_content(sample.output.model, text)
     return EvalSample(
-        id=sample.id, epoch=sample.epoch, input=short_prompt(question.text), target="", output=output, scores=scores
-    )
+        id=sample.id, epoch=sample.epoch, input=short_prompt(answer.question.text), target="", output=output,
+        scores=scores,
+    )  # fmt: skip
 
 
 def write(folder: str | Path, items: Sequence[ItemResult]) -> None:
     """Write the judged items of a stage, manifest last; no completion is among them."""
-    write_stage(Path(folder), {ITEMS: items}, items=len(items))
+    files.write_stage(Path(folder), {ITEMS: items}, items=len(items))
 
 
 def read(*folders: str | Path) -> list[ItemResult]:
@@ -523,11 +501,11 @@ def exchange(folder: str | Path, item: ItemResult) -> dict[str, str]:
         raise ValueError(f"{item.benchmark}: answers to harmful prompts are not shown")
     manifest = read_manifest(Path(folder) / item.variant / item.benchmark) or {}
     sample = read_eval_log_sample(str(Path(folder) / "logs" / manifest["log"]), id=item.item_id)
-    answer = answer_of(sample.output, Question.model_validate(sample.metadata["question"]), sample.metadata["opened"])
+    thought = _answer(sample).thought
     return {
         "asked": str(sample.input),
-        "thinking": answer.thought.thinking,
-        "answer": answer.thought.answer,
+        "thinking": thought.thinking,
+        "answer": thought.answer,
         item.metric: f"{item.value} ({item.label or item.outcome})",
     }
 

@@ -11,12 +11,10 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import dataclasses
-import functools
 import logging
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -80,22 +78,19 @@ def run(
     keys = [fingerprint([role.name, role.settings(), shape, [dict(m) for m in r.messages]]) for r in requests]
     withheld = {request.id for request in requests if is_withheld(request)}
     with lock(folder, f"role {role.name}"), Book(folder) as book:
-        missing = {
-            key: request
-            for key, request in reversed(list(zip(keys, requests, strict=True)))
-            if key not in book and request.id not in withheld
-        }
+        missing: dict[str, Request] = {}
+        for key, request in zip(keys, requests, strict=True):
+            if key not in book and request.id not in withheld:
+                missing.setdefault(key, request)
         work = _Run(role, book, form if role.structured else None)
         if missing:
-            work.all(dict(reversed(missing.items())), folder / "logs" if logged else None)
+            work.all(missing, folder / "logs" if logged else None)
         for key, request in zip(keys, requests, strict=True):
             if request.id in withheld:
                 yield Reply(request.id, "withheld", error="never sent: it brings a minor and a sexual matter together")
-            elif (reply := book.get(key)) is not None:
-                yield dataclasses.replace(reply, id=request.id)
             else:
-                failed = work.failed.get(key, Reply("", "not_sent", error=work.halted or "it was not sent"))
-                yield dataclasses.replace(failed, id=request.id)
+                unsent = Reply("", "not_sent", error=work.halted or "it was not sent")
+                yield replace(book.get(key) or work.failed.get(key, unsent), id=request.id)
 
 
 def ask(
@@ -116,18 +111,18 @@ def ask(
     reader: Callable[[str], Any] = (lambda text: read(text, schema)) if schema else form  # type: ignore[assignment]
     values: dict[str, Any] = {}
     rows: dict[str, ErrorRow] = {}
-    asked_again: list[Request] = []
-    by_id = {request.id: request for request in requests}
-    for reply in run(role, requests, folder, form=schema, logged=logged):
-        if (row := _read(reply, reader, values)) is not None:
-            rows[reply.id] = row
+    asked, note = list(requests), ""
+    while asked:
+        by_id = {request.id: request for request in asked}
+        replies, asked = run(role, asked, folder, form=schema, logged=logged), []
+        for reply in replies:
+            if not (reason := _read(reply, reader, values)):
+                rows.pop(reply.id, None)
+                continue
+            rows[reply.id] = ErrorRow(id=reply.id, reason=reason + note, raw=reply.text)
             if again and reply.outcome in ("ok", "empty"):
-                asked_again.append(_complaining(by_id[reply.id], reply.text, row.reason))
-    for reply in run(role, asked_again, folder, form=schema, logged=logged) if asked_again else ():
-        if (row := _read(reply, reader, values)) is None:
-            del rows[reply.id]
-        else:
-            rows[reply.id] = row.model_copy(update={"reason": f"{row.reason} (asked twice)"})
+                asked.append(_complaining(by_id[reply.id], reply.text, reason))
+        again, note = False, " (asked twice)"
     if rows:
         log.warning("role %s: %d of %d answers could not be used", role.name, len(rows), len(requests))
     return values, list(rows.values())
@@ -139,16 +134,15 @@ def _complaining(request: Request, text: str, reason: str) -> Request:
     return Request(request.id, [*request.messages, *said, complaint], _screened(request))
 
 
-def _read(reply: Reply, reader: Callable[[str], Any], values: dict[str, Any]) -> ErrorRow | None:
+def _read(reply: Reply, reader: Callable[[str], Any], values: dict[str, Any]) -> str:
+    """Enter what a reply says into `values`; the reason where it cannot be read, else ""."""
     if reply.outcome != "ok":
-        return ErrorRow(id=reply.id, reason=f"{reply.outcome}: {reply.error}", raw=reply.text)
+        return f"{reply.outcome}: {reply.error}"
     try:
         values[reply.id] = reader(reply.text)
-    except Unreadable as err:
-        return ErrorRow(id=reply.id, reason=str(err), raw=reply.text)
     except Exception as err:
-        return ErrorRow(id=reply.id, reason=f"the answer could not be read ({type(err).__name__})", raw=reply.text)
-    return None
+        return str(err) if isinstance(err, Unreadable) else f"the answer could not be read ({type(err).__name__})"
+    return ""
 
 
 def _screened(request: Request) -> str:
@@ -194,9 +188,22 @@ class _Run:
         with tqdm(total=len(items), desc=self.role.name, unit="call", disable=None) as self._bar:
             for start in range(0, len(items), SHARD):
                 if not self.halted:
-                    _outside_the_loop(functools.partial(self._shard, items[start : start + SHARD], logs), self._halt)
+                    self._outside_the_loop(self._shard, items[start : start + SHARD], logs)
         if self._fatal:
             raise self._fatal
+
+    def _outside_the_loop(self, work: Callable[..., None], *given: Any) -> None:
+        """`work` in a thread of its own: a notebook's kernel has an event loop running already.
+
+        An interrupt reaches the caller: nothing more is sent, what is in flight is kept, and the interrupt goes on.
+        """
+        with ThreadPoolExecutor(1, "calls") as thread:
+            try:
+                # A fresh context: inside an evaluation, Inspect's own would be taken for this one's.
+                thread.submit(contextvars.Context().run, work, *given).result()
+            except BaseException:
+                self._halt("the run was interrupted")
+                raise
 
     def _halt(self, reason: str) -> None:
         self.halted = self.halted or reason
@@ -267,7 +274,9 @@ class _Run:
         _attempt.set(worst)
         try:
             output = await self.model.generate(_chat(request.messages), **self._config)
-            self._keep(key, request, _reply(output, self.role.price, worst))
+            reply = _reply(request.id, output, self.role.price, worst)
+            self.budget.spent += reply.cost_usd
+            self.book.append({"key": key, **asdict(reply)})
             self._in_a_row = 0
         except UserError as err:
             self._end(err)
@@ -282,11 +291,6 @@ class _Run:
     def _worst(self, request: Request) -> float:
         sent = sum(8 + len(message["content"].encode("utf-8", "replace")) for message in request.messages)
         return self.role.price.cost(sent / _BYTES_PER_TOKEN, self.role.max_tokens) if self.role.price else 0.0
-
-    def _keep(self, key: str, request: Request, reply: Reply) -> None:
-        row = {name: value for name, value in dataclasses.asdict(reply).items() if name != "id"}
-        self.budget.spent += reply.cost_usd
-        self.book.append({"key": key, "id": request.id, **row})
 
     def _end(self, err: UserError) -> None:
         self._fatal = self._fatal or err
@@ -347,13 +351,11 @@ def _code(err: BaseException) -> str:
     return str(getattr(err, "code", None) or "")
 
 
-def _reply(output: ModelOutput, price: Price | None, worst: float) -> Reply:
+def _reply(asked: str, output: ModelOutput, price: Price | None, worst: float) -> Reply:
     """What a model's output says, thinking split off; an output without token counts is charged its worst case."""
-    message = output.choices[0].message if output.choices else None
-    parts: list[Any] = message.content if message is not None and isinstance(message.content, list) else []
     thought = chat.thought_of(output)
     outcome: Outcome = "ok" if thought.answer else "empty"
-    if output.stop_reason == "content_filter" or any(getattr(part, "refusal", None) for part in parts):
+    if output.stop_reason == "content_filter" or chat.refused(output):
         outcome = "filtered"
     elif output.stop_reason not in ("stop", "tool_calls"):
         outcome = "cut_off"
@@ -365,7 +367,7 @@ def _reply(output: ModelOutput, price: Price | None, worst: float) -> Reply:
     used = output.usage
     tokens = (max(0, used.input_tokens), max(0, used.output_tokens)) if used else (0, 0)
     cost = (price.cost(*tokens) if any(tokens) else worst) if price else 0.0
-    return Reply("", outcome, _whole(thought.answer), _whole(thought.thinking), why.get(outcome), *tokens, cost)
+    return Reply(asked, outcome, _whole(thought.answer), _whole(thought.thinking), why.get(outcome), *tokens, cost)
 
 
 def _whole(text: str) -> str:
@@ -378,31 +380,3 @@ def _chat(messages: Messages) -> list[Any]:
 
     kinds = {"system": ChatMessageSystem, "user": ChatMessageUser, "assistant": ChatMessageAssistant}
     return [kinds[m["role"]](content=_whole(m["content"])) for m in messages]
-
-
-def _outside_the_loop(work: Callable[[], None], halt: Callable[[str], None]) -> None:
-    """`work` in a thread of its own: a notebook's kernel has an event loop running already.
-
-    An interrupt reaches the caller: nothing more is sent, what is in flight is kept, and the interrupt goes on.
-    """
-    errors: list[BaseException] = []
-    ended = threading.Event()
-
-    def body() -> None:
-        try:
-            work()
-        except BaseException as err:
-            errors.append(err)
-        finally:
-            ended.set()
-
-    # A fresh context: inside an evaluation, Inspect's own would be taken for this one's.
-    threading.Thread(target=contextvars.Context().run, args=(body,), name="calls").start()
-    try:
-        ended.wait()
-    except BaseException:
-        halt("the run was interrupted")
-        ended.wait()
-        raise
-    if errors:
-        raise errors[0]

@@ -56,16 +56,24 @@ def thought_of(output: Any, thinking_opened: bool = False) -> Thought:
     Tags that a server leaves in the text beside such a part are split off too. A refusal that the server reports
     in its own field is an answer: it never was inside a thinking.
     """
-    message = output.message if output.choices else None
-    parts: list[Any] = message.content if message and isinstance(message.content, list) else []
-    reasoning = [part.reasoning for part in parts if part.type == "reasoning"]
-    refused = any(getattr(part, "refusal", None) for part in parts)
-    thought = split_thinking(message.text if message else "", thinking_opened and not reasoning and not refused)
+    reasoning = [part.reasoning for part in _parts(output) if part.type == "reasoning"]
+    text = output.message.text if output.choices else ""
+    thought = split_thinking(text, thinking_opened and not reasoning and not refused(output))
     if not reasoning:
         return thought
     ended = thought.answer or (output.metadata or {}).get("thinking") == "closed"
     state: Literal["closed", "open"] = "closed" if ended and thought.state != "open" else "open"
     return Thought("\n".join(reasoning).strip() or thought.thinking, thought.answer, state)
+
+
+def refused(output: Any) -> bool:
+    """True when a server reports the response of an Inspect `ModelOutput` as a refusal, in a field of its own."""
+    return any(getattr(part, "refusal", None) for part in _parts(output))
+
+
+def _parts(output: Any) -> list[Any]:
+    content = output.message.content if output.choices else ""
+    return content if isinstance(content, list) else []
 
 
 def join_thinking(thinking: str, answer: str) -> str:

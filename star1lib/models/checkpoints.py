@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from star1lib.errors import UserError
-from star1lib.files import check_listing, listing, read_json, sha256_file, write_json
+from star1lib.files import listing, read_json, sha256_file, write_json
 from star1lib.models import chat, pins
 from star1lib.models.pins import cache_folder as cache_folder
 
@@ -89,34 +89,28 @@ def _made_once(folder: Path, make: Callable[[Path, Path], None]) -> Path:
 
 def _whole(folder: Path) -> bool:
     """True for a finished checkpoint: every file that its marker lists is there with its content."""
-    there = sorted(folder.glob("*"))
-    return bool(there) and _has_its_content(folder, tuple((path.name, *_stamp(path)) for path in there))
-
-
-@functools.lru_cache(maxsize=64)
-def _has_its_content(folder: Path, stamps: tuple[Any, ...]) -> bool:
-    """Whether the files of `folder` are those that its marker lists; hashed once a process while `stamps` stay."""
     try:
         marker = read_json(folder / _MARKER)
-        check_listing(folder, marker)
-        return any(name.endswith(".safetensors") for name in marker)
-    except (UserError, TypeError, LookupError, AttributeError):  # an earlier version's marker is empty
+        kept = all(_sha256(folder / name) == facts["sha256"] for name, facts in marker.items())
+        return kept and any(name.endswith(".safetensors") for name in marker)
+    except (UserError, OSError, TypeError, LookupError, AttributeError):  # no marker, or a damaged one
         return False
 
 
-def _stamp(path: Path) -> tuple[int, int, int]:
+def _sha256(path: Path) -> str:
     facts = path.stat()
-    return facts.st_size, facts.st_mtime_ns, facts.st_ino
+    return _hashed(path, facts.st_size, facts.st_mtime_ns, facts.st_ino)
 
 
 @functools.lru_cache(maxsize=256)
-def _sha256(path: Path, stamp: tuple[int, int, int]) -> str:
+def _hashed(path: Path, *stamp: int) -> str:
+    """The sha256 of a file, computed once a process while its `stamp` stays."""
     return sha256_file(path)
 
 
 def _convert(gguf: Path, folder: Path) -> None:
     import torch
-    from transformers import AutoModelForCausalLM, GgufConfig
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
     # Without dequantize the linear weights stay packed, and packed weights do not train.
     model = AutoModelForCausalLM.from_pretrained(
@@ -125,37 +119,26 @@ def _convert(gguf: Path, folder: Path) -> None:
     model.config.quantization_config = None
     del model.config.quantization_config
     model.save_pretrained(folder)
-    _tokenizer(gguf).save_pretrained(folder)
+    _padded(AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)).save_pretrained(folder)
 
 
 def _randomize(gguf: Path, folder: Path) -> None:
     import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
+    from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
-    tokenizer = _tokenizer(gguf)
+    tokenizer = _padded(AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name))
     config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=64,
-        intermediate_size=128,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=2048,
-        tie_word_embeddings=True,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
+        vocab_size=len(tokenizer), hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, max_position_embeddings=2048, tie_word_embeddings=True,
+        bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
+    )  # fmt: skip
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         LlamaForCausalLM(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 
 
-def _tokenizer(gguf: Path) -> Any:
-    from transformers import AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+def _padded(tokenizer: Any) -> Any:
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
@@ -207,9 +190,7 @@ def load(name: str, dtype: str = "float32") -> tuple[Any, Any]:
         raise UserError(f"model '{name}': its weights are of another architecture than its config.json says "
                         f"({model.config.model_type}): {len(odd)} tensors do not fit, such as {odd[0]}; take both from "
                         "one checkpoint.")  # fmt: skip
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token
-    return model, tokenizer
+    return model, _padded(tokenizer)
 
 
 def weights_fingerprint(name: str) -> str:
@@ -220,5 +201,5 @@ def weights_fingerprint(name: str) -> str:
         raise UserError(f"{folder}: no *.safetensors in it; train the model again or name another checkpoint.")
     digest = hashlib.sha256()
     for file in files:
-        digest.update(_sha256(file, _stamp(file)).encode())
+        digest.update(_sha256(file).encode())
     return digest.hexdigest()[:16]

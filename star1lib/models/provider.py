@@ -78,22 +78,19 @@ class Batcher(Generic[ItemT, ValueT]):
                     self._thread = None
                     return
             # A future that its caller gave up on cannot take a result any more.
-            live = [(item, future) for item, future in batch if future.set_running_or_notify_cancel()]
-            if live:
+            if live := [(item, future) for item, future in batch if future.set_running_or_notify_cancel()]:
                 self._run(live)
 
     def _run(self, batch: list[tuple[ItemT, Future[ValueT]]]) -> None:
         futures = [future for _, future in batch]
+        error: BaseException = RuntimeError("the batch ended without a result for this item")
         try:
             self._work([item for item, _ in batch], lambda position, value: futures[position].set_result(value))
         except BaseException as err:
-            for future in futures:
-                if not future.done():
-                    future.set_exception(err)
-            return
+            error = err
         for future in futures:
             if not future.done():
-                future.set_exception(RuntimeError("the batch ended without a result for this item"))
+                future.set_exception(error)
 
 
 class _Call(NamedTuple):
@@ -135,11 +132,7 @@ class LocalModel(ModelAPI):
         return self.model_name
 
     async def generate(
-        self,
-        input: list[ChatMessage],
-        tools: list[ToolInfo],
-        tool_choice: ToolChoice,
-        config: GenerateConfig,
+        self, input: list[ChatMessage], tools: list[ToolInfo], tool_choice: ToolChoice, config: GenerateConfig
     ) -> ModelOutput:
         """Answer one conversation greedily. Tools and sampling are a :class:`UserError`."""
         if tools:
@@ -173,13 +166,8 @@ class LocalModel(ModelAPI):
             def finished(index: int, result: Generation, places: list[int] = places) -> None:
                 done(places[index], self._output(tokenizer, result, calls[places[index]].start))
 
-            generate.generate(
-                model,
-                prompts,
-                settings,
-                stop_ids=generate.stop_tokens(model, tokenizer),
-                on_done=finished,
-            )
+            stops = generate.stop_tokens(model, tokenizer)
+            generate.generate(model, prompts, settings, stop_ids=stops, on_done=finished)
 
     def _prompt(self, tokenizer: Any, call: _Call) -> list[int]:
         tokens = chat.prompt_tokens(tokenizer, call.messages, self.thinking and not call.start)
@@ -188,18 +176,14 @@ class LocalModel(ModelAPI):
     def _output(self, tokenizer: Any, result: Generation, start: str) -> ModelOutput:
         text = start + tokenizer.decode(result.tokens, skip_special_tokens=True)
         thought = chat.split_thinking(text, self.thinking and not start)
-        content: list[Any] = []
-        if thought.state != "none":
-            content.append(ContentReasoning(reasoning=thought.thinking))
-        content.append(ContentText(text=thought.answer))
+        thinking = [ContentReasoning(reasoning=thought.thinking)] if thought.state != "none" else []
+        content: list[Any] = [*thinking, ContentText(text=thought.answer)]
         message = ChatMessageAssistant(content=content, model=self.model_name, source="generate")
-        made = len(result.tokens)
+        asked, made = result.prompt_tokens, len(result.tokens)
         return ModelOutput(
             model=self.model_name,
             choices=[ChatCompletionChoice(message=message, stop_reason=result.stop_reason)],
-            usage=ModelUsage(
-                input_tokens=result.prompt_tokens, output_tokens=made, total_tokens=result.prompt_tokens + made
-            ),
+            usage=ModelUsage(input_tokens=asked, output_tokens=made, total_tokens=asked + made),
             metadata={"thinking": thought.state},
         )
 

@@ -107,13 +107,15 @@ def test_xstest_never_mixes_safe_and_unsafe():
     [
         ("AIME2024", {"answer": "33"}, ["\\boxed{033}", "\\boxed{34}", "I give up", "It is 33.5"]),
         ("MATH500", {"answer": "\\frac{1}{2}"}, ["\\boxed{\\frac{1}{2}}", "\\boxed{3}", "I give up", "half"]),
-        ("MMLU-Pro", {"answer": "J", "options": list("abcdefghij")}, ["The answer is (J).", "(A)", "?", "a, b"]),
+        (
+            "MMLU-Pro",
+            {"answer": "J", "options": list("abcdefghij")},
+            ["The answer is (J).", "The answer is (A).", "?", "a, b"],
+        ),
         ("Probe", {"answer": 12}, ["5 + 7 = 12", "13", "I give up", "12.5"]),
     ],
 )
 def test_right_wrong_and_no_answer(name, meta, texts):
-    if name == "MMLU-Pro":
-        texts = [texts[0], "The answer is (A).", *texts[2:]]
     found = graded(name, texts, **meta)
     assert [grade.value for [grade] in found] == [True, False, False, False]
     assert [grade.outcome for [grade] in found] == ["complete", "complete", "no_answer", "no_answer"]

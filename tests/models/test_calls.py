@@ -244,13 +244,17 @@ def test_ask_asks_once_more_with_the_complaint(tmp_path: Path) -> None:
     assert errors[0].raw.startswith("answer ")
 
 
-def test_a_broken_reader_is_an_error_row(tmp_path: Path) -> None:
-    def broken(text: str) -> int:
-        raise KeyError(text)
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [(Unreadable("no good"), "no good"), (KeyError("x"), "the answer could not be read (KeyError)")],
+)
+def test_a_reader_of_ones_own_may_refuse_or_break(tmp_path: Path, error: Exception, reason: str) -> None:
+    def never(text: str) -> str:
+        raise error
 
     with FaultServer() as server:
-        values, errors = calls.ask(served(server), requests_of("a"), broken, tmp_path, again=False, logged=False)
-    assert not values and "KeyError" in errors[0].reason
+        values, errors = calls.ask(served(server), requests_of("a"), never, tmp_path, logged=False)
+        assert not values and errors[0].reason == f"{reason} (asked twice)" and len(server.calls) == 2
 
 
 def test_runs_inside_a_running_event_loop(tmp_path: Path) -> None:
@@ -402,15 +406,6 @@ def test_malformed_completions_are_error_rows_and_never_values(tmp_path: Path, b
             served(server, max_retries=0), requests_of("p"), Harm, folder, again=False, logged=False
         )
     assert not values and [row.id for row in errors] == ["id0"] and errors[0].reason
-
-
-def test_a_reader_of_ones_own_may_refuse(tmp_path: Path) -> None:
-    def never(text: str) -> str:
-        raise Unreadable("no good")
-
-    with FaultServer() as server:
-        values, errors = calls.ask(served(server), requests_of("a"), never, tmp_path, logged=False)
-        assert not values and errors[0].reason == "no good (asked twice)" and len(server.calls) == 2
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import threading
 
 import pytest
@@ -31,27 +32,28 @@ def ask(subject, questions, **config) -> list[ModelOutput]:
     return asyncio.run(every())
 
 
-def test_samples_are_generated_together(small, monkeypatch):
-    batches = []
-    real = generate.generate
+@pytest.fixture
+def batches(monkeypatch):
+    """How many prompts were generated for at once, and by which settings."""
+    seen, real = [], generate.generate
 
     def spy(model, prompts, settings, **more):
-        batches.append((len(prompts), settings))
+        seen.append((len(prompts), settings))
         return real(model, prompts, settings, **more)
 
     monkeypatch.setattr(generate, "generate", spy)
+    return seen
+
+
+def test_samples_are_generated_together(small, batches):
     subject = provider.local_model("tiny", str(small), thinking=False)
-    outputs = ask(
-        subject,
-        [f"Question {number}?" for number in range(40)],
-        max_tokens=5,
-        extra_body={"repetition_penalty": 1.2},
-    )
+    asked = [f"Question {number}?" for number in range(40)]
+    outputs = ask(subject, asked, max_tokens=5, extra_body={"repetition_penalty": 1.2})
     assert batches == [(40, generate.Settings(5, 1.2))]
     loaded, tokenizer = model.load(str(small))
-    for number, output in enumerate(outputs):
-        prompt = chat.prompt_tokens(tokenizer, [{"role": "user", "content": f"Question {number}?"}])
-        [alone] = real(loaded, [prompt], generate.Settings(5, 1.2), stop_ids={2})
+    for question, output in zip(asked, outputs, strict=True):
+        prompt = chat.prompt_tokens(tokenizer, [{"role": "user", "content": question}])
+        [alone] = generate.generate(loaded, [prompt], generate.Settings(5, 1.2), stop_ids={2})
         assert output.usage.input_tokens == len(prompt)
         assert output.usage.output_tokens == len(alone.tokens)
         assert output.stop_reason == alone.stop_reason
@@ -81,11 +83,8 @@ def test_names_tell_weights_and_thinking_apart(small, tmp_path):
     other = LlamaForCausalLM.from_pretrained(small)
     other.lm_head.weight.data += 1
     other.save_pretrained(tmp_path)
-    names = {
-        str(provider.local_model("same", str(path), thinking))
-        for path in (small, tmp_path)
-        for thinking in (False, True)
-    }
+    pairs = itertools.product((small, tmp_path), (False, True))
+    names = {str(provider.local_model("same", str(path), thinking)) for path, thinking in pairs}
     assert len(names) == 4 and all(name.startswith("star1/same@") for name in names)
 
 
@@ -135,29 +134,15 @@ def test_batcher_serves_late_items_and_names_forgotten_ones():
     assert sizes == [2, 1]
 
 
-def test_an_evaluation_asks_for_all_its_samples_at_once(small, tmp_path, monkeypatch):
+def test_an_evaluation_asks_for_all_its_samples_at_once(small, tmp_path, batches):
     from inspect_ai import Task
     from inspect_ai import eval as evaluate
     from inspect_ai.dataset import Sample
 
-    sizes = []
-    real = generate.generate
-
-    def spy(model, prompts, settings, **more):
-        sizes.append(len(prompts))
-        return real(model, prompts, settings, **more)
-
-    monkeypatch.setattr(generate, "generate", spy)
     task = Task(dataset=[Sample(id=number, input=f"Question {number}?") for number in range(50)], name="all")
-    [log] = evaluate(
-        task,
-        model=provider.local_model("tiny", str(small), thinking=False),
-        log_dir=str(tmp_path),
-        display="none",
-        max_samples=50,
-        max_tokens=3,
-        temperature=0.0,
-    )
+    subject = provider.local_model("tiny", str(small), thinking=False)
+    how = {"max_samples": 50, "max_tokens": 3, "temperature": 0.0}
+    [log] = evaluate(task, model=subject, log_dir=str(tmp_path), display="none", **how)
     assert log.status == "success" and len(log.samples) == 50
-    assert sizes[0] == 50 and len(sizes) == 1
+    assert [size for size, _ in batches] == [50]
     assert all(sample.output.usage.output_tokens == 3 or sample.output.stop_reason == "stop" for sample in log.samples)

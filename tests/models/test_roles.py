@@ -57,7 +57,6 @@ def test_a_misspelt_role_or_model_is_one_sentence(given: dict[str, Any], words: 
         ({"base_url": "api.example.org"}, "http"),
         ({"base_url": "https://user:verysecret@example.org/v1"}, "must not carry"),
         ({"base_url": "https://example.org/v1?key=verysecret"}, "must not carry"),
-        ({"batch": False}, "leave it out"),
     ],
 )
 @pytest.mark.attack("bad parameters")

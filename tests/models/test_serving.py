@@ -61,33 +61,22 @@ def test_a_server_is_given_no_longer_window_than_the_model_has(fake, tmp_path):
         "import sys\nprint('Error: window', sys.argv[sys.argv.index('--max-model-len') + 1])\nraise SystemExit(3)"
     )
     for most, given in ((1024, 512), (256, 256)):
-        with (
-            pytest.raises(UserError, match=f"Error: window {given}$"),
-            serving.serve(tmp_path, python=says, max_model_len=most, timeout=30),
-        ):
-            pass
+        refused(f"Error: window {given}$", tmp_path, says, max_model_len=most)
 
 
-def test_a_dead_server_is_one_sentence_without_the_key(fake, tmp_path, monkeypatch):
+def refused(sentence, checkpoint, python, timeout=30, **more):
+    with (
+        pytest.raises(UserError, match=sentence),
+        serving.serve(checkpoint, python=python, timeout=timeout, **more),
+    ):
+        pass
+
+
+def test_a_server_that_dies_hangs_or_is_missing_is_one_sentence_without_the_key(fake, tmp_path, monkeypatch):
     monkeypatch.setenv("VLLM_API_KEY", "hidden-key")
-    with (
-        pytest.raises(UserError, match=r"code 3: ValueError: no weights for \*\*\*$"),
-        serving.serve(tmp_path / "ckpt", python=fake(DIES), timeout=30),
-    ):
-        pass
-
-
-def test_a_server_that_never_gets_ready_is_stopped(fake, tmp_path):
-    with (
-        pytest.raises(UserError, match="not ready after 2 s: loading"),
-        serving.serve(tmp_path / "ckpt", python=fake(HANGS), timeout=2),
-    ):
-        pass
-
-
-def test_a_missing_python_is_named(tmp_path):
-    with pytest.raises(UserError, match="no such Python"), serving.serve(tmp_path, python=tmp_path / "none"):
-        pass
+    refused(r"code 3: ValueError: no weights for \*\*\*$", tmp_path / "ckpt", fake(DIES))
+    refused("not ready after 2 s: loading", tmp_path / "ckpt", fake(HANGS), timeout=2)
+    refused("no such Python", tmp_path, tmp_path / "none")
 
 
 def test_the_server_ends_with_a_killed_parent(fake, tmp_path):

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 from star1lib.evaluation.judges import REFUSALS, Judges
+from star1lib.evaluation.settings import Kind
 from star1lib.models.chat import Thought, thought_of
-from star1lib.records import Metric, Outcome, Question
+from star1lib.records import Metric, Outcome, Question, subset
 from star1lib.safeguards import sexualizes_minor
-
-Kind = Literal["safety", "over_refusal", "reasoning"]
 
 
 @dataclass(frozen=True)
@@ -174,12 +172,9 @@ def choose(questions: Sequence[Question], limit: int | None, seed: int) -> tuple
     """
     withheld = [question.id for question in questions if sexualizes_minor(question.text)]
     usable = list({question.id: question for question in questions if question.id not in set(withheld)}.values())
-    if limit is None or limit >= len(usable):
-        return usable, withheld
     if all("kind" in question.meta for question in usable):
         return usable[:limit], withheld
-    chosen = sorted(random.Random(seed).sample(range(len(usable)), limit))
-    return [usable[index] for index in chosen], withheld
+    return subset(usable, limit, seed), withheld
 
 
 def answer_of(

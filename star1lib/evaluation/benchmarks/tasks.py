@@ -30,16 +30,6 @@ Others = Mapping[str, bool | None]
 _VALUES = {True: CORRECT, False: INCORRECT, None: NOANSWER}
 
 
-def sample(benchmark: Benchmark, question: Question, opened: bool = False) -> Sample:
-    """A question as it is asked; `opened` says that the model's chat template opens the thinking."""
-    return Sample(
-        id=question.id,
-        input=benchmark.ask(question),
-        target=str(question.meta.get("answer", "")),
-        metadata={"question": question.model_dump(), "opened": opened},
-    )
-
-
 def build(
     benchmark: Benchmark,
     questions: Sequence[Question],
@@ -50,10 +40,22 @@ def build(
     name: str | None = None,
     config: GenerateConfig | None = None,
 ) -> Task:
-    """The Inspect task that asks `questions` and has every measure of the benchmark scored."""
+    """The Inspect task that asks `questions` and has every measure of the benchmark scored.
+
+    `opened` says that the model's chat template opens the thinking.
+    """
+    samples = [
+        Sample(
+            id=question.id,
+            input=benchmark.ask(question),
+            target=str(question.meta.get("answer", "")),
+            metadata={"question": question.model_dump(), "opened": opened},
+        )
+        for question in questions
+    ]
     return Task(
         name=name,
-        dataset=MemoryDataset([sample(benchmark, question, opened) for question in questions], name=benchmark.name),
+        dataset=MemoryDataset(samples, name=benchmark.name),
         solver=solver or generate(),
         scorer=[measured(measure, judges) for measure in benchmark.measures if any(map(measure.of, questions))],
         config=config or GenerateConfig(),
@@ -120,13 +122,9 @@ def measured(measure: Measure, judges: Judges) -> Scorer:
             if answer is None:
                 return None
             outcome = outcome_of(answer)
-            others: Others = {}
-            if outcome == "filtered":
-                verdict = Verdict(None, "filtered")
-            elif outcome == "open_thinking":
-                verdict = measure.open_thinking
-            else:
-                verdict, others = (measure.empty, {}) if outcome == "empty" else await together.submit(answer)
+            unsaid = {"filtered": Verdict(None, "filtered"), "open_thinking": measure.open_thinking,
+                      "empty": measure.empty}  # fmt: skip
+            verdict, others = (unsaid[outcome], {}) if outcome in unsaid else await together.submit(answer)
             said: dict[str, Any] = {
                 "judge": measure.judge(judges),
                 "outcome": outcome if verdict.found else "no_answer",
