@@ -96,11 +96,6 @@ def test_library_never_prints_and_never_runs_text(repository: Path) -> None:
                     assert node.func.id not in {"eval", "exec"}, path
 
 
-def test_readme_tables_equal_the_committed_results(repository: Path) -> None:
-    text = (repository / "README.md").read_text(encoding="utf-8")
-    assert publish.refreshed(text, repository) == text
-
-
 def test_readme_tables_follow_their_files(tmp_path: Path) -> None:
     tables.write(
         tmp_path / "figures" / "mini", "main", [{"who": "ours", "value": 0.5, "low": 0.4, "high": 0.6, "n": 9}]

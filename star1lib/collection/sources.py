@@ -7,12 +7,11 @@ have a pinned sha256. Counts that the paper's filters should give are checked ag
 
 from __future__ import annotations
 
-import difflib
 from pathlib import Path
 
 from star1lib.collection import download
 from star1lib.collection.table import Source
-from star1lib.errors import UserError
+from star1lib.errors import UserError, meant
 from star1lib.files import asset, read_records, sha256_file
 from star1lib.records import Question, question_id
 
@@ -23,9 +22,7 @@ STAND_INS = "stand-ins"  # folder of a mirror with generated rows in the place o
 def source(name: str) -> Source:
     """The table's row for `name`; raises :class:`UserError` with the nearest known name."""
     if name not in SOURCES:
-        close = difflib.get_close_matches(name, SOURCES, n=1)
-        hint = f"did you mean '{close[0]}'? " if close else ""
-        raise UserError(f"source '{name}': not in the table; {hint}known: {', '.join(SOURCES)}.")
+        raise UserError(f"source '{name}': not in the table; {meant(name, SOURCES)}.")
     return SOURCES[name]
 
 

@@ -7,7 +7,6 @@ environment, or from the variable that `api_key_env` names.
 
 from __future__ import annotations
 
-import difflib
 import ipaddress
 import re
 from collections.abc import Mapping
@@ -16,7 +15,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from star1lib.errors import UserError
+from star1lib.errors import UserError, meant
 from star1lib.models import upstream
 from star1lib.records import first_error
 
@@ -137,7 +136,7 @@ def load(given: Mapping[str, Any], prices: Mapping[str, Any] | None = None) -> d
     """
     table = {str(model): _price(str(model), row) for model, row in (prices or {}).items()}
     if unknown := sorted(set(given) - set(WORDS)):
-        raise UserError(f"roles.{unknown[0]}: no such role; {_meant(unknown[0], WORDS)}")
+        raise UserError(f"roles.{unknown[0]}: no such role; {meant(unknown[0], sorted(WORDS))}.")
     players: dict[str, Player] = dict.fromkeys(WORDS, "offline")
     return players | {name: _player(name, value, table) for name, value in given.items()}
 
@@ -145,11 +144,6 @@ def load(given: Mapping[str, Any], prices: Mapping[str, Any] | None = None) -> d
 def models(players: Mapping[str, Player]) -> dict[str, Role]:
     """The roles among `players` that a model plays."""
     return {name: player for name, player in players.items() if isinstance(player, Role)}
-
-
-def _meant(name: str, known: Mapping[str, Any] | frozenset[str]) -> str:
-    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
-    return (f"did you mean '{close[0]}'? " if close else "") + f"known: {', '.join(sorted(known))}."
 
 
 def _price(model: str, row: Any) -> Price:
@@ -197,7 +191,7 @@ def _check(role: Role) -> None:
         upstream.texts(role.release)
     if role.provider not in PROVIDERS or role.model.count("/") < (2 if role.provider.startswith("openai-api") else 1):
         raise UserError(f"{where}: model '{role.model}' must be Inspect's name of it, as openai/gpt-4o or "
-                        f"openai-api/service/model; {_meant(role.provider, PROVIDERS)}")  # fmt: skip
+                        f"openai-api/service/model; {meant(role.provider, sorted(PROVIDERS))}.")  # fmt: skip
     if role.base_url is None:
         return
     parts = urlsplit(role.base_url)

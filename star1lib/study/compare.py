@@ -133,13 +133,6 @@ def all_items(out: str | Path) -> list[ItemResult]:
     return run.read(*(Path(out) / stage for stage in STAGES))
 
 
-def write(folder: str | Path, items: Sequence[ItemResult]) -> None:
-    """Write the items that the figures rest on, manifest last."""
-    from star1lib.evaluation import run
-
-    run.write(folder, items)
-
-
 def averages(items: Sequence[ItemResult], seed: int) -> list[dict[str, Any]]:
     """Per variant and metric: the unweighted mean over benchmarks, as the paper averages, with its interval.
 

@@ -14,6 +14,7 @@ from made import items
 from star1lib import files as io
 from star1lib.__main__ import _names
 from star1lib.errors import UserError
+from star1lib.evaluation import run
 from star1lib.records import Example
 from star1lib.study import claims, compare, profiles, runner, stages, tables
 from star1lib.study.profiles import Profile
@@ -226,7 +227,7 @@ def test_the_last_notebook_reads_every_model(tmp_path: Path, repository: Path, m
             made = [item for benchmark, metric in (("DoNotAnswer", "safe"), ("Probe", "correct"))
                     for variant, right in (("base", 2), ("star1", 5))
                     for item in items(variant, benchmark, [i < right for i in range(6)], metric)]  # fmt: skip
-            compare.write(tmp_path / "build" / "two" / name / stage, made if stage == "06_safety" else [])
+            run.write(tmp_path / "build" / "two" / name / stage, made if stage == "06_safety" else [])
     chosen = [Example(id="1", question="q", source="s", category=["Self-Harm"], thinking="t", answer="a", teacher="t")]
     io.write_jsonl(tmp_path / "build" / "two" / "04_selection" / "selected.jsonl", chosen)
     monkeypatch.chdir(tmp_path)
