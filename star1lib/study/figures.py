@@ -380,9 +380,8 @@ def _rates(table: str, xlabel: str, data: Data) -> Any:
     return canvas
 
 
-_DOSES = {"share": "benign rows, % of all", "rows": "different rows, equal steps",
-          "long": "different rows, ten times the steps", "steps": "steps on as many rows", "rate": "learning rate",
-          "rank": "LoRA rank"}  # fmt: skip
+_DOSES = {"share": "benign rows, % of all", "rows": "different rows, equal steps", "steps": "steps",
+          "rate": "learning rate", "rank": "LoRA rank"}  # fmt: skip
 
 
 def _dose(data: Data) -> Any:
