@@ -104,7 +104,7 @@ class Profile(Record):
         return self.notebooks.get(stage, {}).get(key, self.common.get(key, default))
 
     def recipes(self) -> list[tuple[str, str, dict[str, Any]]]:
-        """Every arm of its notebooks: the stage, the variant, its recipe as written."""
+        """Every variant of its notebooks: the stage, its name, its recipe as written."""
         return [(stage, name, recipe) for stage, section in self.notebooks.items()
                 for name, recipe in section.get("variants", {}).items()]  # fmt: skip
 
@@ -338,8 +338,8 @@ def _check_made(names: Iterable[str], made: Collection[str], place: str) -> None
 
 def _check_compared(profile: Profile, declared: Mapping[str, Mapping[str, Any]], where: Path) -> None:
     """Variants that a notebook compares are ones that the profile makes, its notebooks' defaults included."""
-    arms = [profile.setting(stage, "variants", declared[stage].get("variants", [])) for stage in declared]
-    made = {BASE, PLAIN, *itertools.chain(*arms)}
+    trained = [profile.setting(stage, "variants", declared[stage].get("variants", [])) for stage in declared]
+    made = {BASE, PLAIN, *itertools.chain(*trained)}
     pairs = profile.setting("09_thinking", "pairs", declared["09_thinking"]["pairs"])
     _check_made(itertools.chain(*pairs), made, f"{where}: 09_thinking.pairs ({profile.name})")
     beside = profile.setting("08_data_quality", "beside", declared["08_data_quality"]["beside"])
