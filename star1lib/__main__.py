@@ -204,7 +204,7 @@ def parser() -> argparse.ArgumentParser:
     clustered.add_argument("--hours", type=float, default=24, help="the job's limit (default: 24)")
     looked = add("preflight", _preflight, "look for what is missing before the first paid step")
     looked.add_argument("--models", default="", help="names with commas between (default: all of the profile)")
-    rehearsed = add("rehearse", _rehearse, "run every notebook, model and arm with tiny models and roles on loopback")
+    rehearsed = add("rehearse", _rehearse, "run every notebook and variant with tiny models and roles on loopback")
     rehearsed.add_argument("--models", default="", help="names with commas between (default: all of the profile)")
     add("export", _export, "write the selected rows as a dataset in the released schema").add_argument(
         "--out", default="", help="folder to write to (default: build/PROFILE/dataset)"

@@ -1,9 +1,10 @@
-"""The rehearsal: a profile from end to end, every notebook, model and arm, before a cent is spent.
+"""The rehearsal: a profile from end to end, every notebook, model and variant, before a cent is spent.
 
-A rehearsal is a profile made from a profile: the same notebooks, arms, recipe and roles, but tiny random models under
-the real chat templates, a handful of generated rows a set, two optimizer steps, answers of a few tokens, and roles that
-a server on loopback plays. It is run by make like any other, in `build/<profile>-rehearsal`; no stage knows of it.
-Its page says what was touched, what cannot be without GPUs, keys and the hub, and what the real run still lacks here.
+A rehearsal is a profile made from a profile: the same notebooks, variants, recipe and roles, but tiny random models
+under the real chat templates, a handful of generated rows a set, two optimizer steps, answers of a few tokens, and
+roles that a server on loopback plays. It is run by make like any other, in `build/<profile>-rehearsal`; no stage knows
+of it. Its page says what was touched, what cannot be without GPUs, keys and the hub, and what the real run still lacks
+here.
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ def derive(profile: Profile, models: Sequence[str] = (), *, url: str = "", root:
     """The rehearsal of `profile`: its profile is named `<profile>-rehearsal`, its roles are at `url`.
 
     Writes the tiny models and the configuration of the launched trainings to its build folder. Training is launched for
-    one arm of the first model of each architecture; where vLLM is installed it serves the model with the fewest arms.
+    one variant of the first model of each architecture; where vLLM is installed it serves the one with the fewest.
     Raises :class:`UserError` for a model whose template is unknown.
     """
     build = stages.BUILD / (profile.name + SUFFIX)
@@ -146,13 +147,13 @@ def _recipe(recipe: Mapping[str, Any], tiny: Callable[[str], str]) -> dict[str, 
 
 
 def _launch(build: Profile, root: Path, path: Path, port: int) -> None:
-    """Have the first trained arm of a model launched on two processes of this CPU by the committed configuration."""
+    """Have a model's first trained variant launched on two processes of this CPU by the committed configuration."""
     given = yaml.safe_load((root / stages.PARAMS / "accelerate" / "fsdp2.yaml").read_text(encoding="utf-8"))
     own = {"num_processes": 2, "use_cpu": True, "main_process_port": port}
     write_text(root / path, yaml.safe_dump({**given, **own}))
-    arms = build.notebooks["05_sft"]["variants"]
-    if first := next((name for name, recipe in arms.items() if not recipe.get("checkpoint")), None):
-        arms[first] = {**arms[first], "training": {**arms[first].get("training", {}), "launch": str(path)}}
+    variants = build.notebooks["05_sft"]["variants"]
+    if first := next((name for name, recipe in variants.items() if not recipe.get("checkpoint")), None):
+        variants[first] = {**variants[first], "training": {**variants[first].get("training", {}), "launch": str(path)}}
 
 
 def _openai(model: str) -> str:
@@ -241,7 +242,8 @@ def _page(
          "the weights, their tokenizers, what fits into memory"),
         ("templates", f"of {len(made.models)} models; the model's own from your folders: {', '.join(own) or 'none'}",
          "the published templates of the others: ours have their shape"),
-        ("arms", f"{trained} trained, {len(recipes) - trained} released checkpoints asked", "what any of them learns"),
+        ("variants", f"{trained} trained, {len(recipes) - trained} released checkpoints asked",
+         "what any of them learns"),
         ("training", f"two processes under FSDP2 (gloo): {launched}; one process: the others",
          "GPU kernels, NCCL, DeepSpeed, several machines, batches of 128, resuming after a kill"),
         ("generation", f"{engine}transformers for the others" if made.served else f"{engine}transformers",

@@ -187,7 +187,7 @@ def test_two_models_from_end_to_end(root: Path) -> None:
     """By make, as a user and CI run it: every notebook, no key, nothing fetched; a second time nothing is run again."""
 
     def fewer(value: dict[str, Any]) -> None:
-        """An arm for every printed number of the two, on fewer sources."""
+        """A variant for every printed number of the two, on fewer sources."""
         value["models"] = [one for one in value["models"] if one["model"].endswith((LLAMA, QWEN))]
         llama, sections = value["models"][0]["notebooks"], value["notebooks"]
         del llama["10_over_refusal"]["variants"]["star1_with_released_benign"]
