@@ -401,7 +401,7 @@ def _dose(data: Data) -> Any:
         doses = list(dict.fromkeys(frame.loc[frame["sweep"] == sweep, "dose"]))
         for number, ((benchmark, metric), line) in enumerate(lines):
             mine = line[line["sweep"] == sweep]
-            mean, beside = 100 * mine["value"], 0.06 * number
+            mean, beside = 100 * mine["value"], 0.015 * (len(doses) - 1) * number
             axes.errorbar([doses.index(dose) + beside for dose in mine["dose"]], mean, marker="o", lw=1.8, elinewidth=1,
                           yerr=[mean - 100 * mine["low"], 100 * mine["high"] - mean], label=f"{benchmark}, {metric}",
                           color=colours[number])  # fmt: skip
