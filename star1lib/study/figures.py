@@ -234,8 +234,7 @@ def _claims(data: Data) -> Any:
     axes.set_yticks(range(len(frame)), [f"{row.claim} ({row.number})" for row in frame.itertuples()])
     axes.axvline(0, color=GREY, lw=0.8)
     axes.set(title="The claims that this run measures", xlabel="difference, points")
-    axes.legend(*(part[:2] for part in axes.get_legend_handles_labels()), loc="upper left", ncols=2,
-                bbox_to_anchor=(0, -0.12))  # fmt: skip
+    canvas.legend(*(part[:2] for part in axes.get_legend_handles_labels()), loc="outside lower center", ncols=2)
     return canvas
 
 
