@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from star1lib.collection import dedup
-from star1lib.files import fingerprint, read_json, read_records, verify_manifest, write_json, write_stage
+from star1lib.files import fingerprint, read_json, read_records, sha256_file, verify_manifest, write_json, write_stage
 from star1lib.models import embed
 from star1lib.records import Example, Question, Removal, normalise
 from star1lib.safeguards import short_prompt
@@ -120,8 +120,12 @@ def against_tests(
 
 
 def near_tests(texts: Sequence[str], tests: Sequence[Question], cache: Path) -> set[int]:
-    """Positions of the `texts` that lie within a threshold of a test question, compared once and kept in `cache`."""
-    key = fingerprint([asdict(PAPERS), embed.MODEL, list(texts), _texts(tests)])
+    """Positions of the `texts` that lie within a threshold of a test question, compared once and kept in `cache`.
+
+    Another way of comparing, an edit of this module or of :mod:`star1lib.collection.dedup`, compares again.
+    """
+    how = [sha256_file(Path(module)) for module in (__file__, dedup.__file__)]
+    key = fingerprint([how, asdict(PAPERS), embed.MODEL, list(texts), _texts(tests)])
     path = cache / f"near-tests-{key}.json"
     if not path.exists():
         asked = [Question(id=str(place), text=text, source="text") for place, text in enumerate(texts)]
