@@ -297,8 +297,12 @@ class _Run:
             "more": self.how.thinking == "more",
             "forced": self.benchmark.forced,
             "close": self._close(),
+            "dtype": "" if self.served or self._dtype() == "float32" else self._dtype(),
         }
         return {**said, **{name: value for name, value in switched.items() if value}}
+
+    def _dtype(self) -> str:
+        return checkpoints.dtype_here(self.how.generation.dtype)
 
     def _close(self) -> int:
         """The tokens for the answer to a thinking that is closed at its budget; 0 for none."""
@@ -376,7 +380,7 @@ class _Run:
         if server is not None:
             return guarded(get_model(server.model, base_url=server.base_url, api_key=server.api_key, memoize=False))
         if not self.remote:
-            return provider.local_model(self.variant.name, model, self.variant.thinking)
+            return provider.local_model(self.variant.name, model, self.variant.thinking, self._dtype())
         try:
             return guarded(get_model(model, memoize=False))
         except PrerequisiteError as err:

@@ -44,6 +44,9 @@ class Generation(Record):
     With `close_thinking` a thinking that the model did not close within all of that is closed for it, and the answer
     generated after it within `answer_tokens` (budget forcing, Muennighoff et al., 2025): its outcome is
     "thinking_cut". Of local checkpoints alone.
+
+    `dtype` is that of local checkpoints' arithmetic: in float32 an answer does not depend on what is asked beside it,
+    in bfloat16 it may; `auto` is the latter where the machine multiplies it natively.
     """
 
     name: Literal["paper", "plain", "small"] = "small"
@@ -52,6 +55,7 @@ class Generation(Record):
     thinking_tokens: int = Field(default=0, ge=0, strict=True)
     reasoning_tokens: Tokens | None = None
     close_thinking: bool = False
+    dtype: Literal["float32", "bfloat16", "auto"] = "float32"
 
     @model_validator(mode="before")
     @classmethod

@@ -101,7 +101,7 @@ class _Call(NamedTuple):
 
 @modelapi(name="star1")
 class LocalModel(ModelAPI):
-    """A local causal model: `path` is what `checkpoints.load` takes, `thinking` opens the thinking.
+    """A local causal model: `path` and `dtype` are what `checkpoints.load` takes, `thinking` opens the thinking.
 
     `extra_body` may hold a repetition penalty, and words that the response starts with in place of the opening.
     """
@@ -114,12 +114,13 @@ class LocalModel(ModelAPI):
         config: GenerateConfig = GenerateConfig(),  # noqa: B008
         path: str = "",
         thinking: bool = False,
+        dtype: str = "float32",
         **_: Any,
     ) -> None:
         super().__init__(model_name, base_url, api_key, [], config)
         if not path:
             raise UserError(f"model {model_name}: no checkpoint named; give `path`.")
-        self.path, self.thinking = path, thinking
+        self.path, self.thinking, self.dtype = path, thinking, dtype
         self._loaded: tuple[Any, Any] | None = None
         self._batcher: Batcher[_Call, ModelOutput] = Batcher(self._work)
 
@@ -148,7 +149,7 @@ class LocalModel(ModelAPI):
         if self._loaded is None:
             import torch
 
-            model, tokenizer = checkpoints.load(self.path)
+            model, tokenizer = checkpoints.load(self.path, self.dtype)
             model.train(False)
             if torch.cuda.is_available():
                 model = model.to("cuda")
@@ -188,15 +189,16 @@ class LocalModel(ModelAPI):
         )
 
 
-def fingerprint(path: str, thinking: bool) -> str:
-    """What names a local subject: weights, thinking or not, the version of the decoding."""
-    return f"{checkpoints.weights_fingerprint(path)}-{'thinking' if thinking else 'direct'}-v{generate.VERSION}"
+def fingerprint(path: str, thinking: bool, dtype: str = "float32") -> str:
+    """What names a local subject: weights, thinking or not, the version of the decoding, another dtype than float32."""
+    how = f"{'thinking' if thinking else 'direct'}-v{generate.VERSION}" + ("" if dtype == "float32" else f"-{dtype}")
+    return f"{checkpoints.weights_fingerprint(path)}-{how}"
 
 
-def local_model(variant: str, path: str, thinking: bool) -> Model:
+def local_model(variant: str, path: str, thinking: bool, dtype: str = "float32") -> Model:
     """An Inspect model over a local checkpoint, loaded when it is first asked."""
     os.environ.setdefault("HF_HUB_OFFLINE", "1" if os.path.isdir(checkpoints.resolve(path)) else "0")  # noqa: PTH112
-    name = f"star1/{variant}@{fingerprint(path, thinking)}"
+    name = f"star1/{variant}@{fingerprint(path, thinking, dtype)}"
     # Inspect would start with few calls at once and feel its way up, as against a remote server.
     config = GenerateConfig(max_connections=_EVERY, adaptive_connections=False)
-    return get_model(name, config=config, memoize=False, path=path, thinking=thinking)
+    return get_model(name, config=config, memoize=False, path=path, thinking=thinking, dtype=dtype)

@@ -379,7 +379,8 @@ def _rates(table: str, xlabel: str, data: Data) -> Any:
     return canvas
 
 
-_DOSES = {"share": "benign rows, % of all", "rows": "different rows, equal steps", "steps": "steps",
+_DOSES = {"share": "benign rows, % of all", "rows": "different rows, equal steps",
+          "long": "different rows, many equal steps", "steps": "steps", "stop": "stopped early, after steps",
           "rate": "learning rate", "rank": "LoRA rank"}  # fmt: skip
 
 
@@ -465,9 +466,9 @@ FIGURES: dict[str, Figure] = {
     "over_refusal": _of_rates("Over-refusal and benign variants", "over_refusal", _OF_RESPONSES,
                               "over_refusal_differences", "over_refusal_disagree"),
     "dose": Figure(
-        "Dose and response", "Recipes that differ in one dose (benign rows in % of all, rows at equal steps, steps, "
-        "learning rate, LoRA rank). Lines through means over seeds, bars from the lowest to the highest seed; of one "
-        "seed its 95% interval.",
+        "Dose and response", "Recipes that differ in one dose (benign rows in % of all, rows at equal steps, steps of "
+        "a schedule or until a longer one is stopped, learning rate, LoRA rank). Lines through means over seeds, bars "
+        "from the lowest to the highest seed; of one seed its 95% interval.",
         _dose, ("dose",), (), ("dose",)),
 }  # fmt: skip
 

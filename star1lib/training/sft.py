@@ -66,6 +66,7 @@ class TrainConfig(Record):
     `joined` tokenizes prompt and answer as one text, as the authors do. It matters for a reasoning model without the
     trace: the newline that ends its prompt and the one that the row goes on with become a token of their own, so that
     no row shows how to close the thinking from where the prompt ends. Apart, as by default, they do.
+    `stop_after` ends the run early, after so many optimizer steps of the schedule that the other settings make.
     """
 
     recipe: Literal["paper", "ours"] = "paper"
@@ -84,6 +85,7 @@ class TrainConfig(Record):
     dtype: Literal["float32", "bfloat16", "auto"] = "bfloat16"
     gradient_checkpointing: bool = False
     lora_rank: int | None = Field(default=None, ge=1)
+    stop_after: int | None = Field(default=None, ge=1)
     seed: int = 0
     launch: str | None = None
 
@@ -102,18 +104,14 @@ class TrainConfig(Record):
 
 def of_this_machine(config: TrainConfig) -> TrainConfig:
     """`config` with a `dtype` of `auto` decided."""
-    if config.dtype != "auto":
-        return config
-    import torch
-
-    able = torch.cpu.get_capabilities()
-    native = torch.cuda.is_available() or any(able.get(name) for name in ("avx512_bf16", "amx_bf16"))
-    return config.model_copy(update={"dtype": "bfloat16" if native else "float32"})
+    return config.model_copy(update={"dtype": checkpoints.dtype_here(config.dtype)})
 
 
 def key_of(rows: Sequence[TrainRow], base: str, config: TrainConfig, closed: bool = False) -> str:
     """16 hex digits that change with the rows, the base weights, the settings or a template left `closed`."""
-    settings = config.model_dump(exclude={"recipe", "launch"} if config.joined else {"recipe", "launch", "joined"})
+    # What is not used stays out, so that models trained before there was such a setting keep their keys.
+    unused = {name for name in ("joined", "stop_after") if not getattr(config, name)}
+    settings = config.model_dump(exclude={"recipe", "launch", *unused})
     content = [FORMAT, [row.model_dump() for row in rows], checkpoints.weights_fingerprint(base), settings]
     return fingerprint([*content, "closed"] if closed else content)
 
@@ -273,7 +271,7 @@ def run(rows: Sequence[TrainRow], base: str, work: Path, name: str, config: Trai
         train_dataset=dataset,
         processing_class=tokenizer,
         peft_config=_lora(config),
-        callbacks=[_progress(name)],
+        callbacks=[_progress(name), *_stop(config.stop_after)],
     )
     trainer.remove_callback(PrinterCallback)
     resume = _last_checkpoint(work)
@@ -421,6 +419,18 @@ def _progress(name: str) -> Any:
             self.bar.close()
 
     return Progress()
+
+
+def _stop(after: int | None) -> list[Any]:
+    from transformers import TrainerCallback
+
+    class Stop(TrainerCallback):
+        """Ends the run after so many steps; the schedule stays that of all steps."""
+
+        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            control.should_training_stop = state.global_step >= after
+
+    return [Stop()] if after else []
 
 
 def _last_checkpoint(work: Path) -> Path | None:

@@ -17,7 +17,7 @@ from star1lib.evaluation.judges import offline as judge
 from star1lib.evaluation.run import evaluate, exchange, labels_only, left_out
 from star1lib.evaluation.sandbox import confine
 from star1lib.files import read_jsonl, verify_manifest
-from star1lib.models import generate
+from star1lib.models import generate, provider
 from star1lib.models.generate import Generation
 from star1lib.records import Question
 from star1lib.training.variants import base_variant
@@ -96,6 +96,18 @@ def test_items_manifest_and_transcript(small, tmp_path, generated):
     assert log.status == "success" and len(log.samples) == 3
     assert log.eval.model.startswith("star1/base@")
     assert [sample.scores["answered"].answer for sample in log.samples] == [item.label for item in items[8:]]
+
+
+def test_answers_in_bfloat16_are_an_evaluation_of_their_own(small, tmp_path, generated, monkeypatch):
+    run(small, tmp_path, ["Probe"])
+    generated.clear()
+    used = []
+    real = provider.checkpoints.load
+    monkeypatch.setattr(provider.checkpoints, "load", lambda *given: used.append(given[1]) or real(*given))
+    how = {"generation": {"answer_tokens": 4, "thinking_tokens": 3, "dtype": "bfloat16"}}
+    run(small, tmp_path, ["Probe"], switches=how)
+    assert generated == [8] and used == ["bfloat16"]
+    assert verify_manifest(tmp_path / "base" / "Probe")["generation"]["dtype"] == "bfloat16"
 
 
 def test_a_changed_judge_reads_the_transcript_again(small, tmp_path, generated, monkeypatch):

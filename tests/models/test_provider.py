@@ -79,13 +79,13 @@ def test_thinking_is_split_off(small, monkeypatch):
     assert all(tokenizer.decode(prompt).endswith("<think>\n") for prompt in seen)
 
 
-def test_names_tell_weights_and_thinking_apart(small, tmp_path):
+def test_names_tell_weights_thinking_and_arithmetic_apart(small, tmp_path):
     other = LlamaForCausalLM.from_pretrained(small)
     other.lm_head.weight.data += 1
     other.save_pretrained(tmp_path)
-    pairs = itertools.product((small, tmp_path), (False, True))
-    names = {str(provider.local_model("same", str(path), thinking)) for path, thinking in pairs}
-    assert len(names) == 4 and all(name.startswith("star1/same@") for name in names)
+    kinds = itertools.product((small, tmp_path), (False, True), ("float32", "bfloat16"))
+    names = {str(provider.local_model("same", str(path), *kind)) for path, *kind in kinds}
+    assert len(names) == 8 and all(name.startswith("star1/same@") for name in names)
 
 
 def test_sampling_is_refused(small):

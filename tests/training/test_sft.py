@@ -155,6 +155,13 @@ def test_trains_once_and_learns(small: str, tmp_path: Path) -> None:
     assert manifest["kinds"] == {"safety": 6}
 
 
+def test_a_run_that_is_stopped_early_has_gone_the_first_steps_of_the_whole_one(small: str, tmp_path: Path) -> None:
+    whole = train.history(train.train("whole", ROWS, small, tmp_path, config()))
+    stopped = train.history(train.train("stopped", ROWS, small, tmp_path, config(stop_after=2)))
+    assert stopped == whole[:2]
+    assert len({entry["learning_rate"] for entry in stopped}) == 2, "the schedule is that of the whole run"
+
+
 def test_a_trained_model_leaves_memory(small: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A study trains one after another in a process; what holds itself (trainer, callbacks) waits for the collector."""
     real, seen = train.run, []
@@ -176,8 +183,9 @@ def test_name_changes_with_rows_settings_and_base(small: str) -> None:
         train.key_of(ROWS, small, config(learning_rate=2e-3)),
         train.key_of(ROWS, "tiny", config()),
         train.key_of(ROWS, small, config(joined=True)),
+        train.key_of(ROWS, small, config(stop_after=2)),
     }
-    assert len(keys) == 5
+    assert len(keys) == 6
 
 
 @pytest.mark.attack("kills")
