@@ -230,7 +230,7 @@ def _measured(claim: Claim, studies: Sequence[Study]) -> dict[str, Any]:
     freedom = variance**2 / seeds if seeds else math.inf  # Welch and Satterthwaite
     error, threshold = math.sqrt(variance), claim.threshold
     p = 2 * min(t.sf((low - threshold) / error, freedom), t.sf((threshold - high) / error, freedom))
-    half = t.ppf(0.975, freedom) * error
+    half, most = t.ppf(0.975, freedom) * error, math.inf if trend else 1.0  # no two rates differ by more than 1
     n, undecided = (sum(getattr(part, name) for _, part in parts) for name in ("n", "undecided"))
     note = f"{undecided} undecided answers leave it open at any n" if low < threshold < high and undecided else ""
     by_refusals = claim.model_copy(update={"metric": "refused"}) if claim.metric == "safe" and not trend else None
@@ -238,7 +238,8 @@ def _measured(claim: Claim, studies: Sequence[Study]) -> dict[str, Any]:
     printed = claim.printed[found[0][0].model_class]
     usual = sum(printed.values()) / len(printed) if printed else math.nan
     return _row(
-        claim, UNDECIDED, note, difference=float(low + high) / 2, low=float(low - half), high=float(high + half), n=n,
+        claim, UNDECIDED, note, difference=float(low + high) / 2, low=max(-most, float(low - half)),
+        high=min(most, float(high + half)), n=n,
         refused=float(np.mean(refusing)) if refusing else math.nan,
         printed=sum(w * printed.get(one.model, usual) / 100 for w, (one, _) in zip(weights, found, strict=True)),
         p=min(1.0, float(p)), over=", ".join(found[0][1].over), models=", ".join(one.model for one, _ in found),

@@ -59,7 +59,7 @@ def test_a_safety_that_is_no_refusing_decides_nothing(refusals: int, verdict: st
 def test_verdicts(before: list[bool | None], after: list[bool | None], verdict: str) -> None:
     row = judged(items("b", "A", before) + items("s", "A", after), base=["b"], star1=["s"])[GAIN]
     assert row["verdict"] == verdict
-    assert row["low"] < row["difference"] < row["high"] and row["n"] == len(before)
+    assert row["low"] <= row["difference"] <= row["high"] and row["n"] == len(before)
     assert ("would decide" in row["note"]) == (verdict == claims.UNDECIDED)
 
 
@@ -108,6 +108,8 @@ def test_unclosed_thinking_opens_the_interval_and_can_leave_a_claim_open_at_any_
     half: list[bool | None] = [True] * 60 + [None] * 240
     row = judged(items("b", "A", list(closed)) + items("s", "A", half), base=["b"], star1=["s"])[GAIN]
     assert row["low"] < 0.2 and row["high"] > 0.95 and row["difference"] == pytest.approx(0.6)
+    row = judged(items("b", "A", list(closed)) + items("s", "A", [None] * 300), base=["b"], star1=["s"])[GAIN]
+    assert row["low"] < 0.01 and row["high"] == 1.0, "no two rates differ by more than 1"
     wrong = items("s", "A", [False] * 300, "correct", outcome="open_thinking")
     kept = judged(items("b", "A", [True] * 300, "correct") + wrong, base=["b"], star1=["s"])
     row = kept[2, "star1 - base", "correct"]
