@@ -253,9 +253,6 @@ def _environment(profile: profiles.Profile) -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     # Threads that wait for work sleep: beside other work on the machine, spinning ones would take its time.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    # glibc keeps what large tensors leave: given back, each page comes anew from the kernel, a sixth of training.
-    for name, size in (("MALLOC_MMAP_THRESHOLD_", 1 << 32), ("MALLOC_TRIM_THRESHOLD_", 1 << 33)):
-        os.environ.setdefault(name, str(size))
     os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")
     if profile.policies:
         os.environ[policies.VARIABLE] = str(Path(profile.policies).resolve())
