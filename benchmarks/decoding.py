@@ -1,8 +1,9 @@
 """Who makes the tokens on a CPU: transformers' `generate` in rounds (star1lib), in whole batches, a vLLM server.
 
-The same prompts, one way after another, greedily in float32: StrongREJECT and sums, asked of a chat model whose turn
-starts inside the thinking (`--model build/mini/models/star1-...`) or of a plain one. Seconds are the processor's, of
-all processes, loading left out; a server's start, paid once a checkpoint, stands apart. No text is kept.
+The same prompts, one way after another, greedily, in float32 but where it says otherwise: StrongREJECT and sums, asked
+of a chat model whose turn starts inside the thinking (`--model build/mini/models/star1-...`) or of a plain one. Seconds
+are the processor's, of all processes, loading left out; a server's start, paid once a checkpoint, stands apart. No text
+is kept.
 
     python benchmarks/decoding.py --model build/mini/models/star1-... [--new 160] [--vllm .venv-vllm/bin/python]
 
@@ -98,6 +99,7 @@ def main() -> None:
 
     measure("`generate` in rounds (star1lib)", rounds, net)
     measure("`generate`, whole batch", whole, net)
+    measure("`generate` in rounds, bfloat16", rounds, checkpoints.load(given.model, "bfloat16")[0].eval())
     if given.vllm:
         begin = cpu()
         with serving.serve(Path(checkpoints.resolve(given.model)), python=given.vllm, timeout=3600) as server:
