@@ -233,8 +233,19 @@ class _Run:
         return self._manifest().get("key") == self.key and self._place().exists()
 
     def answers(self) -> EvalLog | None:
-        """The answers, where they were all given and can be read."""
-        return _read_log(self._place()) if self._transcribed() else None
+        """The answers, where they were all given and can be read, be it under another name."""
+        return _read_log(self._place()) if self._transcribed() else self._namesake()
+
+    def _namesake(self) -> EvalLog | None:
+        """A copy of the answers of a variant that is the same model by another name and was asked the same."""
+        for path in sorted(self.folder.glob(f"*/{self.benchmark.name}/{MANIFEST}")):
+            manifest = _or_none(read_manifest, path.parent) or {}
+            log = self.folder / "logs" / Path(str(manifest.get("log"))).name
+            if manifest.get("key") == self.key and path.parent != self.target and log.is_file():
+                mine = log.with_name(f"{log.stem}-as-{self.variant.name}.eval")
+                shutil.copyfile(log, mine)
+                return _read_log(mine)
+        return None
 
     def _manifest(self) -> dict[str, Any]:
         return _or_none(read_manifest, self.target) or {}

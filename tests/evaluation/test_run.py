@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import time
 import zipfile
 
@@ -96,6 +97,18 @@ def test_items_manifest_and_transcript(small, tmp_path, generated):
     assert log.status == "success" and len(log.samples) == 3
     assert log.eval.model.startswith("star1/base@")
     assert [sample.scores["answered"].answer for sample in log.samples] == [item.label for item in items[8:]]
+
+
+def test_one_model_by_two_names_is_asked_once(small, tmp_path, generated):
+    first = base_variant(str(small))
+    named = [first, first.model_copy(update={"name": "another"})]
+    settings = {"generation": {"answer_tokens": 4, "thinking_tokens": 3}}
+    items = evaluate(named, ["BenignVariants"], settings, folder=tmp_path, seed=0, benign=BENIGN)
+    assert generated == [3] and [item.variant for item in items] == ["base"] * 3 + ["another"] * 3
+    generated.clear()
+    shutil.rmtree(tmp_path / "base")
+    assert evaluate(named, ["BenignVariants"], settings, folder=tmp_path, seed=0, benign=BENIGN) == items
+    assert generated == []
 
 
 def test_answers_in_bfloat16_are_an_evaluation_of_their_own(small, tmp_path, generated, monkeypatch):
