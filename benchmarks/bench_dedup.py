@@ -103,8 +103,8 @@ def plain_blocks(texts: Sequence[str], threshold: float = 0.6, block: int = 1024
     return np.flatnonzero(keeps).tolist()
 
 
-WAYS = {"dense": dense, "plain blocks": plain_blocks, "greedy_tfidf": dedup.greedy_tfidf,
-        "greedy_embedding": dedup.greedy_embedding}  # fmt: skip
+WAYS = {"dense": dense, "plain blocks": plain_blocks, "greedy_tfidf": lambda texts: dedup.tfidf(texts).kept,
+        "greedy_embedding": lambda vectors: dedup.embedding(vectors).kept}  # fmt: skip
 
 
 def measure(case: str, size: int) -> dict[str, Any]:

@@ -41,16 +41,6 @@ class Kept:
     removed: list[Removed]
 
 
-def greedy_tfidf(texts: Sequence[str], threshold: float = 0.6) -> list[int]:
-    """Indices kept by the greedy TF-IDF rule, in order."""
-    return tfidf(texts, threshold).kept
-
-
-def greedy_embedding(vectors: np.ndarray, threshold: float = 0.7) -> list[int]:
-    """Indices kept by the greedy cosine rule on `vectors`, float, shape (n, d); zero vectors are similar to nothing."""
-    return embedding(vectors, threshold).kept
-
-
 def tfidf_matrix(texts: Sequence[str]) -> Any:
     """Rows of length one as a CSR matrix in double precision; all zero for a text without words."""
     from scipy.sparse import csr_matrix
@@ -153,7 +143,10 @@ def _cosines(matrix: Any, left: np.ndarray, right: np.ndarray) -> np.ndarray:
 
 
 def embedding(vectors: np.ndarray, threshold: float = 0.7) -> Kept:
-    """The greedy cosine rule with partners: blocks of products in double precision with the rows kept so far."""
+    """The greedy cosine rule with partners: blocks of products in double precision with the rows kept so far.
+
+    `vectors` are floats of shape (n, d); zero vectors are similar to nothing.
+    """
     vectors = np.asarray(vectors)
     kept: list[int] = []
     removed: list[Removed] = []

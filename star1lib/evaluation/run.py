@@ -237,14 +237,13 @@ class _Run:
         return _read_log(self._place()) if self._transcribed() else self._namesake()
 
     def _namesake(self) -> EvalLog | None:
-        """A copy of the answers of a variant that is the same model by another name and was asked the same."""
+        """The answers of a variant that is the same model by another name, asked the same, as a log of its own."""
         for path in sorted(self.folder.glob(f"*/{self.benchmark.name}/{MANIFEST}")):
             manifest = _or_none(read_manifest, path.parent) or {}
-            log = self.folder / "logs" / Path(str(manifest.get("log"))).name
-            if manifest.get("key") == self.key and path.parent != self.target and log.is_file():
-                mine = log.with_name(f"{log.stem}-as-{self.variant.name}.eval")
-                shutil.copyfile(log, mine)
-                return _read_log(mine)
+            place = self.folder / "logs" / Path(str(manifest.get("log"))).name
+            if manifest.get("key") == self.key and place.is_file() and (found := _read_log(place)):
+                found.location = str(place.with_name(f"{place.stem}-as-{self.variant.name}.eval"))
+                return found
         return None
 
     def _manifest(self) -> dict[str, Any]:
@@ -301,6 +300,7 @@ class _Run:
     def _generation(self) -> dict[str, Any]:
         budget = self.how.generation.budget(self.benchmark.name, self.benchmark.kind, self.variant.thinking)
         said = {"max_tokens": budget, "repetition_penalty": self.how.generation.repetition_penalty}
+        dtype = self._dtype()
         engine = "" if self.remote or self.how.engine == "transformers" else self.how.engine
         switched = {
             "engine": engine,
@@ -308,7 +308,7 @@ class _Run:
             "more": self.how.thinking == "more",
             "forced": self.benchmark.forced,
             "close": self._close(),
-            "dtype": "" if self.served or self._dtype() == "float32" else self._dtype(),
+            "dtype": "" if self.served or dtype == "float32" else dtype,
         }
         return {**said, **{name: value for name, value in switched.items() if value}}
 

@@ -189,16 +189,14 @@ class LocalModel(ModelAPI):
         )
 
 
-def fingerprint(path: str, thinking: bool, dtype: str = "float32") -> str:
-    """What names a local subject: weights, thinking or not, the version of the decoding, another dtype than float32."""
-    how = f"{'thinking' if thinking else 'direct'}-v{generate.VERSION}" + ("" if dtype == "float32" else f"-{dtype}")
-    return f"{checkpoints.weights_fingerprint(path)}-{how}"
-
-
 def local_model(variant: str, path: str, thinking: bool, dtype: str = "float32") -> Model:
-    """An Inspect model over a local checkpoint, loaded when it is first asked."""
+    """An Inspect model over a local checkpoint, loaded when it is first asked.
+
+    Its name tells weights, thinking or not, the version of the decoding, and another dtype than float32.
+    """
     os.environ.setdefault("HF_HUB_OFFLINE", "1" if os.path.isdir(checkpoints.resolve(path)) else "0")  # noqa: PTH112
-    name = f"star1/{variant}@{fingerprint(path, thinking, dtype)}"
+    how = f"{'thinking' if thinking else 'direct'}-v{generate.VERSION}" + ("" if dtype == "float32" else f"-{dtype}")
+    name = f"star1/{variant}@{checkpoints.weights_fingerprint(path)}-{how}"
     # Inspect would start with few calls at once and feel its way up, as against a remote server.
     config = GenerateConfig(max_connections=_EVERY, adaptive_connections=False)
     return get_model(name, config=config, memoize=False, path=path, thinking=thinking, dtype=dtype)

@@ -102,11 +102,6 @@ class TrainConfig(Record):
         return self
 
 
-def of_this_machine(config: TrainConfig) -> TrainConfig:
-    """`config` with a `dtype` of `auto` decided."""
-    return config.model_copy(update={"dtype": checkpoints.dtype_here(config.dtype)})
-
-
 def key_of(rows: Sequence[TrainRow], base: str, config: TrainConfig, closed: bool = False) -> str:
     """16 hex digits that change with the rows, the base weights, the settings or a template left `closed`."""
     # What is not used stays out, so that models trained before there was such a setting keep their keys.
@@ -135,7 +130,7 @@ def train(
     """
     if not rows:
         raise UserError(f"variant '{variant}': no training rows; look at the selection stage's counts.")
-    config = of_this_machine(config)
+    config = config.model_copy(update={"dtype": checkpoints.dtype_here(config.dtype)})
     key = key_of(rows, base, config, closed)
     target = folder / f"{variant}-{key}"
     for found in (target, *sorted(folder.glob(f"*-{key}"))):

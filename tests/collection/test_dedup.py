@@ -37,7 +37,7 @@ def dense(texts: Sequence[str]) -> np.ndarray:
 @settings(max_examples=150, deadline=None)
 @given(texts=st.lists(TEXT, max_size=25), threshold=st.sampled_from([0.3, 0.6, 0.9, 1.0]))
 def test_tfidf_is_the_definition(texts: list[str], threshold: float) -> None:
-    assert dedup.greedy_tfidf(texts, threshold) == oracle(dense(texts), threshold)
+    assert dedup.tfidf(texts, threshold).kept == oracle(dense(texts), threshold)
 
 
 @settings(max_examples=60, deadline=None)
@@ -52,7 +52,7 @@ def test_embedding_is_the_definition(seed: int, count: int, threshold: float) ->
     norms = np.linalg.norm(wide, axis=1)
     safe = np.where(norms > 0, norms, 1)
     similarity = (wide @ wide.T) / np.outer(safe, safe) if count else np.zeros((0, 0))
-    assert dedup.greedy_embedding(vectors, threshold) == oracle(similarity, threshold)
+    assert dedup.embedding(vectors, threshold).kept == oracle(similarity, threshold)
 
 
 def test_blocks_do_not_change_the_result(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -70,8 +70,8 @@ def test_first_come_first_kept_and_every_removal_has_a_kept_partner() -> None:
     assert found.kept == [0, 1, 4, 5]
     assert [(hit.index, hit.partner) for hit in found.removed] == [(2, 0), (3, 0)]
     assert all(hit.score >= 0.6 for hit in found.removed)
-    assert dedup.greedy_tfidf([]) == []
-    assert dedup.greedy_embedding(np.zeros((3, 5))) == [0, 1, 2]
+    assert dedup.tfidf([]).kept == []
+    assert dedup.embedding(np.zeros((3, 5))).kept == [0, 1, 2]
 
 
 @settings(max_examples=100, deadline=None)

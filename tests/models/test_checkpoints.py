@@ -134,3 +134,13 @@ def test_minilm_embeds_alike_questions_alike() -> None:
     assert abs(float(a @ a) - 1) < 1e-5
     assert a @ b > 0.6 > a @ c
     assert embed.encode([]).shape == (0, 384)
+
+
+def test_auto_takes_the_arithmetic_that_the_machine_has(monkeypatch):
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    for able, chosen in (({"avx512_bf16": True}, "bfloat16"), ({"avx2": True}, "float32")):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda able=able: able)
+        assert model.dtype_here("auto") == chosen
+    assert model.dtype_here("bfloat16") == "bfloat16"

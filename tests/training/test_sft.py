@@ -92,16 +92,6 @@ def test_a_lora_adapter_is_merged_into_the_weights(small: str, tmp_path: Path) -
     assert moved == {name for name in before if "_proj" in name}
 
 
-def test_auto_takes_the_arithmetic_that_the_machine_has(monkeypatch: pytest.MonkeyPatch) -> None:
-    import torch
-
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    for able, chosen in (({"avx512_bf16": True}, "bfloat16"), ({"avx2": True}, "float32")):
-        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda able=able: able)
-        assert train.of_this_machine(config(dtype="auto")).dtype == chosen
-    assert train.of_this_machine(config(dtype="bfloat16")).dtype == "bfloat16"
-
-
 def test_bfloat16_arithmetic_moves_the_weights_as_far_as_float32_and_pure_bfloat16_does_not(
     small: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
