@@ -16,13 +16,15 @@ import argparse
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import httpx
 import psutil
 import torch
+from transformers import DynamicCache
 
 from star1lib.evaluation import benchmarks
-from star1lib.models import chat, checkpoints, generate, serving
+from star1lib.models import cache, chat, checkpoints, generate, serving
 
 Tokens = list[list[int]]
 
@@ -42,6 +44,12 @@ def questions(count: int) -> list[str]:
 def rounds(net: Any, prompts: Tokens, new: int, stops: set[int]) -> Tokens:
     """star1lib: finished rows leave after every round."""
     return [one.tokens for one in generate.generate(net, prompts, generate.Settings(new), stop_ids=stops)]
+
+
+def concatenating(net: Any, prompts: Tokens, new: int, stops: set[int]) -> Tokens:
+    """In rounds, with the library's own cache of keys and values."""
+    with mock.patch.object(cache, "cache", lambda config: DynamicCache(config=config)):
+        return rounds(net, prompts, new, stops)
 
 
 def whole(net: Any, prompts: Tokens, new: int, stops: set[int]) -> Tokens:
@@ -99,7 +107,9 @@ def main() -> None:
 
     measure("`generate` in rounds (star1lib)", rounds, net)
     measure("`generate`, whole batch", whole, net)
-    measure("`generate` in rounds, bfloat16", rounds, checkpoints.load(given.model, "bfloat16")[0].eval())
+    half = checkpoints.load(given.model, "bfloat16")[0].eval()
+    measure("`generate` in rounds, bfloat16", rounds, half)
+    measure("the same, transformers' own cache", concatenating, half)
     if given.vllm:
         begin = cpu()
         with serving.serve(Path(checkpoints.resolve(given.model)), python=given.vllm, timeout=3600) as server:

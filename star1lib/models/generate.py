@@ -138,7 +138,7 @@ class _Batches:
 
     def _batch(self) -> None:
         """Generate for the present rows until each has ended; what they have made so far is part of their prompts."""
-        from transformers import DynamicCache
+        from star1lib.models.cache import cache as empty_cache
 
         width, device = max(len(row.ids) for row in self.rows), self.model.device
         pads = [width - len(row.ids) for row in self.rows]
@@ -146,7 +146,7 @@ class _Batches:
         padded = [row.prompt[:1] * pad + row.ids for row, pad in zip(self.rows, pads, strict=True)]
         ids = torch.tensor(padded, device=device)
         mask = torch.tensor([[0] * pad + [1] * (width - pad) for pad in pads], device=device)
-        cache = DynamicCache(config=self.model.config)
+        cache = empty_cache(self.model.config)
         while self.rows:
             with torch.inference_mode():
                 ids = self.model.generate(

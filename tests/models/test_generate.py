@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import pytest
 import torch
-from transformers import GPT2Config, LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
+from transformers import (
+    GPT2Config,
+    LlamaConfig,
+    LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+)
 from transformers import GPT2LMHeadModel as Gpt2
 
 from star1lib.errors import UserError
-from star1lib.models import generate
+from star1lib.models import cache, generate
 from star1lib.models.generate import Generation, Settings
 
 VOCABULARY = 97
@@ -29,6 +37,7 @@ def build(kind, config):
 MODELS = {
     "llama": lambda: build(LlamaForCausalLM, LlamaConfig(**SHAPE, tie_word_embeddings=True)),
     "llama3_rope": lambda: build(LlamaForCausalLM, LlamaConfig(**SHAPE, rope_parameters=ROPE)),
+    "mistral, a sliding window": lambda: build(MistralForCausalLM, MistralConfig(**SHAPE, sliding_window=8)),
     "qwen2": lambda: build(Qwen2ForCausalLM, Qwen2Config(**SHAPE)),
     "gpt2": lambda: build(
         Gpt2,
@@ -98,6 +107,17 @@ def test_finished_rows_leave_the_batch(llama, monkeypatch):
     generate.generate(llama, prompts(), Settings(24), stop_ids=set(range(60, 64)))
     assert sizes == sorted(sizes, reverse=True)
     assert sizes[0] == 11 > sizes[-1]
+
+
+def test_keys_and_values_stay_where_they_are(llama):
+    held, places = cache.cache(llama.config), []
+    for _ in range(cache.ROOM + 1):
+        with torch.no_grad():
+            llama(torch.tensor([[5]]), cache=held, use_cache=True)
+        places.append(held.layers[0].keys.data_ptr())
+    assert len(set(places)) == 1 and held.get_seq_length() == len(places)
+    mistral = MODELS["mistral, a sliding window"]()
+    assert "SlidingWindow" in type(cache.cache(mistral.config).layers[0]).__name__
 
 
 def test_memory_for_keys_and_values_bounds_the_batch(llama, monkeypatch):
