@@ -114,7 +114,7 @@ export-subsets: $(ENV) ## write the WildChat and WildJailbreak subsets from your
 	@$(STAR1) export-subsets
 
 benchmarks: $(ENV) ## measure dedup, selection and generation again (minutes)
-	@for file in benchmarks/*.py; do echo $$file; $(PYTHON) $$file || exit 1; done
+	@for name in bench_dedup bench_select decoding; do echo $$name; $(PYTHON) benchmarks/$$name.py || exit 1; done
 
 clean: $(ENV) ## remove build/PROFILE; asks before trained models or paid-for responses go
 	@$(STAR1) clean --profile "$(PROFILE)" $(if $(YES),--yes)
