@@ -8,6 +8,7 @@ checkpoint; a folder without a manifest is unfinished. With `launch` the run is 
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import importlib.metadata
 import logging
@@ -194,7 +195,17 @@ def fit(
             raise said from err
         raise
     finally:
-        gc.collect()  # the trainer holds itself, and with it weights, gradients and the optimizer's
+        give_back()
+
+
+def give_back() -> None:
+    """Free what a training held: its trainer, which holds itself, and the freed memory that glibc would keep.
+
+    Without it a process had 5.5 GB after two steps of a 135M model and 14 after several; with it 0.6.
+    """
+    gc.collect()
+    if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):
+        trim(0)
 
 
 def _fit(

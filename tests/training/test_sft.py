@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
 import shutil
 import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from star1lib import files as io
@@ -326,3 +328,13 @@ def test_empty_training_set_and_unknown_base(tmp_path: Path) -> None:
         model.load(str(tmp_path / "nothing"))
     with pytest.raises(UserError, match="did not finish"):
         train.history(tmp_path)
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_trim"), reason="glibc keeps freed memory, others may not")
+def test_memory_goes_back_between_trainings():
+    blocks = [bytearray(50_000) for _ in range(4_000)]  # 200 MB in pieces that glibc takes from its heap
+    pinned = blocks[-1]
+    held = psutil.Process().memory_info().rss
+    blocks.clear()
+    train.give_back()
+    assert held - psutil.Process().memory_info().rss > 150e6 and pinned
