@@ -20,7 +20,7 @@ class _Layer(DynamicLayer):  # type: ignore[misc]
         """Append the new states; returns all of them."""
         start, new = self.get_seq_length(), (key_states, value_states)
         end = start + key_states.shape[-2]
-        if self.larger is None or self.larger[0].shape[-2] < end:
+        if not start or self.larger is None or self.larger[0].shape[-2] < end:
             self.larger = [one.new_empty((*one.shape[:-2], end + ROOM, one.shape[-1])) for one in new]
             if start and self.keys is not None and self.values is not None:
                 self.larger[0][..., :start, :], self.larger[1][..., :start, :] = self.keys, self.values
