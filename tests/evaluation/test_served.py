@@ -117,12 +117,13 @@ def test_a_missing_key_and_switches_of_local_checkpoints_are_refused(server, tmp
     assert server.calls == []
 
 
-def test_inspects_own_command_line_runs_a_benchmark(server, repository, tmp_path):
+@pytest.mark.parametrize("task", ["star1lib/probe", "{repository}/star1lib/evaluation/benchmarks/tasks.py@probe"])
+def test_inspects_own_command_line_runs_a_benchmark(task, server, repository, tmp_path):
     from inspect_ai.log import list_eval_logs, read_eval_log
 
-    path = repository / "star1lib" / "evaluation" / "benchmarks" / "tasks.py"
+    task = task.format(repository=repository)
     options = ["--model", "openai-api/localtest/tiny", "--limit", "3", "--log-dir", str(tmp_path), "--display", "none"]
-    subprocess.run([sys.executable, "-m", "inspect_ai", "eval", f"{path}@probe", *options], check=True, cwd=tmp_path)
+    subprocess.run([sys.executable, "-m", "inspect_ai", "eval", task, *options], check=True, cwd=tmp_path)
     [info] = list_eval_logs(str(tmp_path))
     log = read_eval_log(info)
     assert log.status == "success" and len(log.samples) == 3
