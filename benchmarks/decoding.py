@@ -48,7 +48,7 @@ def rounds(net: Any, prompts: Tokens, new: int, stops: set[int]) -> Tokens:
 
 def concatenating(net: Any, prompts: Tokens, new: int, stops: set[int]) -> Tokens:
     """In rounds, with the library's own cache of keys and values."""
-    with mock.patch.object(cache, "cache", lambda config: DynamicCache(config=config)):
+    with mock.patch.object(cache, "empty_cache", lambda config: DynamicCache(config=config)):
         return rounds(net, prompts, new, stops)
 
 

@@ -21,10 +21,8 @@ class _Layer(DynamicLayer):  # type: ignore[misc]
         start, new = self.get_seq_length(), (key_states, value_states)
         end = start + key_states.shape[-2]
         if not start or self.larger is None or self.larger[0].shape[-2] < end:
+            start, new = 0, super().update(key_states, value_states)  # the library's, which copies all it holds
             self.larger = [one.new_empty((*one.shape[:-2], end + ROOM, one.shape[-1])) for one in new]
-            if start and self.keys is not None and self.values is not None:
-                self.larger[0][..., :start, :], self.larger[1][..., :start, :] = self.keys, self.values
-            self.is_initialized, self.device = True, key_states.device
         for larger, states in zip(self.larger, new, strict=True):
             larger[..., start:end, :] = states
         self.keys, self.values = (larger[..., :end, :] for larger in self.larger)
@@ -36,7 +34,7 @@ class _Layer(DynamicLayer):  # type: ignore[misc]
         self.larger = None
 
 
-def cache(config: Any) -> Any:
+def empty_cache(config: Any) -> Any:
     """An empty cache for a model of this configuration; layers that keep a window or a state stay transformers'."""
     made = DynamicCache(config=config)
     made.layers = [_Layer() if type(layer) is DynamicLayer else layer for layer in made.layers]

@@ -138,7 +138,7 @@ class _Batches:
 
     def _batch(self) -> None:
         """Generate for the present rows until each has ended; what they have made so far is part of their prompts."""
-        from star1lib.models.cache import cache as empty_cache
+        from star1lib.models.cache import empty_cache
 
         width, device = max(len(row.ids) for row in self.rows), self.model.device
         pads = [width - len(row.ids) for row in self.rows]

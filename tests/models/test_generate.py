@@ -110,14 +110,14 @@ def test_finished_rows_leave_the_batch(llama, monkeypatch):
 
 
 def test_keys_and_values_stay_where_they_are(llama):
-    held, places = cache.cache(llama.config), []
+    held, places = cache.empty_cache(llama.config), []
     for _ in range(cache.ROOM + 1):
         with torch.no_grad():
             llama(torch.tensor([[5]]), cache=held, use_cache=True)
         places.append(held.layers[0].keys.data_ptr())
     assert len(set(places)) == 1 and held.get_seq_length() == len(places)
     mistral = MODELS["mistral, a sliding window"]()
-    assert "SlidingWindow" in type(cache.cache(mistral.config).layers[0]).__name__
+    assert "SlidingWindow" in type(cache.empty_cache(mistral.config).layers[0]).__name__
 
 
 def test_memory_for_keys_and_values_bounds_the_batch(llama, monkeypatch):
